@@ -1,0 +1,7 @@
+"""cvr: search conversion-rate ranking with TensorFlow, from raw logs to a served model."""
+
+from cvr import compat as _compat
+
+_compat.install()
+
+__version__ = "0.1.0"
