@@ -1,0 +1,65 @@
+"""Package definition of cvr. Exact versions for development and continuous integration are in constraints.txt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+TEST = [
+    "grpcio-health-checking",
+    "hypothesis",
+    "pytest",
+    "pytest-xdist",
+    "scikit-learn",
+]
+
+setup(
+    name="cvr",
+    version="0.1.0",
+    description="Search conversion-rate ranking with TensorFlow: from raw logs to a served model",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["cvr", "cvr.*", "pipelines", "pipelines.*", "export", "export.*", "tools", "tools.*"]),
+    package_data={"tools.report": ["*.j2"]},
+    install_requires=[
+        "absl-py",
+        "apache-beam>=2.60",
+        "google-crc32c",
+        "grpcio",
+        "isal",
+        "jinja2",
+        "matplotlib",
+        "numpy",
+        "pandas",
+        "protobuf",
+        "pyarrow>=14",
+        "pydantic>=2.6",
+        "ruamel.yaml>=0.18",
+        "scipy",
+        "tensorboard>=2.16",
+        "tensorflow>=2.16",
+        "tensorflow-ranking>=0.5.3",
+        "tensorflow-recommenders>=0.7.4",
+        "tensorflow-serving-api>=2.16",
+        "tf-keras>=2.16",
+        "tqdm",
+    ],
+    extras_require={
+        "test": TEST,
+        "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
+        "gcs": ["apache-beam[gcp]"],
+        "aws": ["apache-beam[aws]"],
+    },
+    entry_points={
+        "console_scripts": [
+            "cvr-build-lists = tools.cli:build_lists",
+            "cvr-demo = tools.cli:demo",
+            "cvr-evaluate = tools.cli:evaluate",
+            "cvr-export = tools.cli:export",
+            "cvr-make-logs = tools.cli:make_logs",
+            "cvr-serve = tools.cli:serve",
+            "cvr-train = tools.cli:train",
+        ]
+    },
+)

@@ -1,0 +1,44 @@
+"""Console entry points (`cvr-train`, `cvr-serve`, ...): each runs a main exactly as `python -m <module>` does."""
+
+from __future__ import annotations
+
+import runpy
+
+
+def _run(module: str) -> None:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def build_lists() -> None:
+    """Raw logs to search lists: `pipelines.build_lists`."""
+    _run("pipelines.build_lists")
+
+
+def demo() -> None:
+    """The whole way, logs to a served model and a report: `tools.demo`."""
+    _run("tools.demo")
+
+
+def evaluate() -> None:
+    """Ranking metrics of a trained run beside its baselines: `cvr.evaluate`."""
+    _run("cvr.evaluate")
+
+
+def export() -> None:
+    """A trained run to a SavedModel: `export.save`."""
+    _run("export.save")
+
+
+def make_logs() -> None:
+    """Synthetic search logs with a planted truth: `tools.make_logs`."""
+    _run("tools.make_logs")
+
+
+def serve() -> None:
+    """Local gRPC server that speaks TF Serving's protocol: `export.serve`."""
+    _run("export.serve")
+
+
+def train() -> None:
+    """Trains a ranker on search lists: `cvr.train`."""
+    _run("cvr.train")
