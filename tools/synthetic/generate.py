@@ -1,0 +1,84 @@
+"""One synthetic log from first day to last."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from tools.synthetic.behaviour import behave
+from tools.synthetic.catalogue import item_day
+from tools.synthetic.events import draw_events
+from tools.synthetic.searches import draw_lists
+from tools.synthetic.settings import Settings
+from tools.synthetic.tables import impression_table, item_table, list_ids
+from tools.synthetic.truth import Shares, constants, truth_table
+from tools.synthetic.world import World, build_world
+from tools.synthetic.write import write_json, write_table
+
+ENGAGEMENT_COLUMNS = ["time", "customer_id", "item_id", "event", "search_id", "domain", "event_id"]
+TRUE_EVENT_COLUMNS = ["event_id", "true_search_id", "item_id", "event", "delay"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Day:
+    """The tables that one day's lists produce; events reach into later days."""
+
+    impressions: pd.DataFrame
+    truth: pd.DataFrame
+    events: pd.DataFrame
+
+
+def generate(settings: Settings, folder: Path, file_format: str, progress: Callable[[int], None] = lambda day: None) -> dict[str, int]:
+    """Writes impressions/, engagements/, items/ and truth/ into `folder`; returns row counts."""
+    world, shares = build_world(settings), Shares()
+    write_table(item_table(world), folder / "items", "items", file_format)
+    pending = pd.DataFrame()
+    counts = {"searches": 0, "feed_pages": 0, "impressions": 0, "engagements": 0, "purchases": 0}
+    for day in range(settings.days):
+        made, date = _day(settings, world, shares, day), settings.date(day).isoformat()
+        write_table(made.impressions, folder / "impressions", date, file_format)
+        write_table(made.truth, folder / "truth" / "impressions", date, "parquet")
+        write_table(made.events[TRUE_EVENT_COLUMNS].drop_duplicates("event_id"), folder / "truth" / "events", date, "parquet")
+        pending = pd.concat([pending, made.events], ignore_index=True)
+        due = pending["file_day"] <= day
+        today = pending[due].sort_values(["time", "event_id"], kind="stable", ignore_index=True)
+        pending = pending[~due]
+        write_table(today[ENGAGEMENT_COLUMNS], folder / "engagements", date, file_format)
+        counts["searches"] += settings.searches_per_day
+        counts["feed_pages"] += settings.feed_lists_per_day
+        counts["impressions"] += len(made.impressions)
+        counts["engagements"] += len(today)
+        counts["purchases"] += int((today["event"] == "purchase").sum())
+        progress(day)
+    write_json(_config(settings, counts), folder / "truth" / "config.json")
+    write_json(shares.summary(), folder / "truth" / "shares.json")
+    return counts
+
+
+def _day(settings: Settings, world: World, shares: Shares, day: int) -> Day:
+    today = item_day(settings, world.catalogue, day)
+    impressions, truths, events = [], [], []
+    for feed, count in ((False, settings.searches_per_day), (True, settings.feed_lists_per_day)):
+        if not count:
+            continue
+        lists = draw_lists(settings, world, today, day, count, feed)
+        behaviour = behave(settings, world, today, lists, day, feed)
+        ids = list_ids(settings, world, lists, day, feed)
+        launched = day >= settings.feature_launch_day
+        impressions.append(impression_table(world, today, lists, ids, "feed" if feed else "search", launched))
+        truths.append(truth_table(lists, behaviour, ids))
+        events.append(draw_events(settings, lists, behaviour, ids, day, feed))
+        if not feed:
+            shares.add(lists, behaviour)
+    shown = pd.concat(impressions, ignore_index=True)
+    order = np.lexsort((shown["position"], shown["search_id"], shown["time"]))
+    return Day(shown.iloc[order], pd.concat(truths, ignore_index=True), pd.concat(events, ignore_index=True))
+
+
+def _config(settings: Settings, counts: dict[str, int]) -> dict[str, object]:
+    launch = settings.date(settings.feature_launch_day).isoformat()
+    return {"settings": dataclasses.asdict(settings), "counts": counts, "feature_launch_date": launch, **constants()}
