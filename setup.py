@@ -4,6 +4,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+PACKAGES = ("cvr", "pipelines", "export", "tools")
+
 TEST = [
     "grpcio-health-checking",
     "hypothesis",
@@ -20,7 +22,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
-    packages=find_packages(include=["cvr", "cvr.*", "pipelines", "pipelines.*", "export", "export.*", "tools", "tools.*"]),
+    packages=find_packages(include=[pattern for top in PACKAGES for pattern in (top, f"{top}.*")]),
     package_data={"tools.report": ["*.j2"]},
     install_requires=[
         "absl-py",
@@ -35,7 +37,7 @@ setup(
         "protobuf",
         "pyarrow>=14",
         "pydantic>=2.6",
-        "ruamel.yaml>=0.18",
+        "pyyaml",
         "scipy",
         "tensorboard>=2.16",
         "tensorflow>=2.16",
