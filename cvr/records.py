@@ -239,7 +239,8 @@ def parse(spec: FeatureSpec, serialized: tf.Tensor) -> Tensors:
     `/lengths`. Raises InvalidArgumentError when a record was built with another spec or its parts do not fit together.
     """
     layout = Layout.of(spec)
-    ragged_int, ragged_float = tf.io.RaggedFeature(tf.int64), tf.io.RaggedFeature(tf.float32)
+    ragged_int = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
+    ragged_float = tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
     features: dict[str, object] = {
         "spec": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         "search_id": tf.io.FixedLenFeature([], tf.string, default_value=""),
@@ -285,4 +286,4 @@ def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> 
 
 def list_sizes(serialized: tf.Tensor) -> tf.Tensor:
     """Items per record, int64 [R], without decoding the rest."""
-    return tf.io.parse_example(serialized, {"position": tf.io.RaggedFeature(tf.int64)})["position"].row_lengths()
+    return tf.io.parse_example(serialized, {"position": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)})["position"].row_lengths()

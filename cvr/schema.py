@@ -25,9 +25,9 @@ AggregateKey = Literal["item", "query", "customer"]
 NumericalTransform = Literal["zscore", "log1p", "zlog", "identity"]
 HistoryEncoder = Literal["mean", "target_attention"]
 DeriveOp = Literal[
-    "history_count", "history_age", "history_rank", "history_is_last", "history_length", "history_seconds_since",
-    "history_distinct", "offset_to_last", "value_minus_last", "list_rank", "list_ratio", "list_size", "diff_above",
-    "list_best_before", "history_share", "same_as_context",
+    "history_count", "history_age", "history_rank", "history_list_rank", "history_is_last", "history_length",
+    "history_seconds_since", "history_distinct", "offset_to_last", "value_minus_last", "list_rank", "list_ratio", "list_size",
+    "diff_above", "diff_best_above", "same_as_context",
 ]  # fmt: skip
 """In-graph features; `cvr.derived` defines each one."""
 
@@ -200,7 +200,7 @@ class FeatureSpec(_Strict):
         for key, other in (("feature", derive.feature), ("other", derive.other)):
             if other is not None and (other not in self.features or self.features[other].derive is not None):
                 raise ValueError(f"features.{name}.derive.{key}: no stored feature {other!r}")
-        needs_feature = ("value_minus_last", "list_rank", "list_ratio", "diff_above", "list_best_before", "history_share")
+        needs_feature = ("value_minus_last", "list_rank", "list_ratio", "diff_above", "diff_best_above", "same_as_context")
         if derive.op in needs_feature and derive.feature is None:
             raise ValueError(f"features.{name}.derive.feature: {derive.op} needs the name of a stored feature")
 

@@ -1,0 +1,191 @@
+"""List records -> batches of flat items: `[N]` items plus row splits, packed to an item budget so shapes are static.
+
+A batch is a flat dict of tensors (ARCHITECTURE decision 3): items of all lists one after the other, context features once per list.
+
+    list_index int32 [N]   item_offset int32 [N]   list_size int32 [B]   item int64 [N]   item_mask float32 [N]
+    context_num float32 [B, Cn]   item_num float32 [N, In]   cat/<name> int64 [B] or [N]
+    ragged/<name>/values int64 [M], ragged/<name>/rows int32 [M]
+    seq/<name>/item, seq/<name>/action int64 [B, K], seq/<name>/age float32 [B, K]   most recent first, padded with 0
+    labels float32 [N, T]   delay int64 [N, T]   position int32 [N]   popularity float32 [N]   search_id string [B]   time int64 [B]
+
+With a budget, N and B are fixed: padding items point to the last list, which is always empty.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from cvr import records
+from cvr.errors import CvrError
+from cvr.manifest import Manifest
+from cvr.schema import FeatureSpec
+
+Batch = dict[str, tf.Tensor]
+
+CHUNK = 256
+"""Records that are packed together in one call of the packing function."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """The static size of a batch: at most `items` items and `lists` lists, the last list being kept empty for padding."""
+
+    items: int
+    lists: int
+
+    @classmethod
+    def for_manifest(cls, manifest: Manifest, splits: Sequence[str], items: int) -> Budget:
+        """A list limit that the item budget reaches first: 1.5 times the mean number of lists, and the empty one.
+
+        Raises CvrError when the longest list does not fit into the budget.
+        """
+        chosen = [manifest.split(name) for name in splits]
+        longest = max(split.max_list_size for split in chosen)
+        if longest > items:
+            raise CvrError(f"--batch_items={items} is smaller than the longest list ({longest} items); raise it to at least {longest}")
+        mean = sum(split.items for split in chosen) / sum(split.lists for split in chosen)
+        return cls(items=items, lists=int(1.5 * items / mean) + 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shuffle:
+    """A seeded shuffle, the same on any machine: of the files, then of records in a buffer of `buffer` lists."""
+
+    seed: int
+    buffer: int = 20_000
+
+
+def split_files(folder: str | Path, manifest: Manifest, splits: Sequence[str]) -> list[str]:
+    """Paths of the record files of the named splits, in the manifest's order. Raises CvrError naming a missing or cut file."""
+    paths: list[str] = []
+    for name in splits:
+        for file in manifest.split(name).files:
+            path = Path(folder) / file.path
+            if not path.is_file():
+                raise CvrError(f"{path} is in the manifest but not on disk; rebuild the lists or restore the file")
+            if path.stat().st_size != file.bytes:
+                raise CvrError(f"{path} has {path.stat().st_size} bytes, its manifest says {file.bytes}: it was cut or changed; rebuild it")
+            paths.append(str(path))
+    return paths
+
+
+def read_records(files: Sequence[str], shuffle: Shuffle | None = None) -> tf.data.Dataset:
+    """Serialized records of the files (gzip by their `.gz` ending, plain otherwise), in order or shuffled by a seed."""
+    kinds = {file.endswith(".gz") for file in files}
+    if len(kinds) != 1:
+        raise CvrError("files with and without .gz in one split; rebuild the lists with one compression")
+    dataset = tf.data.Dataset.from_tensor_slices(list(files))
+    compression = "GZIP" if kinds.pop() else ""
+
+    def open_file(path: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(path, compression_type=compression, buffer_size=1 << 20)
+
+    if shuffle is None:
+        return dataset.flat_map(open_file)
+    dataset = dataset.shuffle(len(files), seed=shuffle.seed).interleave(open_file, cycle_length=min(8, len(files)), block_length=32)
+    return dataset.shuffle(shuffle.buffer, seed=shuffle.seed)
+
+
+def _cut(sizes: tf.Tensor, budget: Budget, final: tf.Tensor) -> tf.Tensor:
+    """Lengths of the groups that a queue of lists is cut into, greedily; the last, unfinished one is left out unless `final`."""
+    cumulative = tf.concat([tf.constant([0], tf.int64), tf.cumsum(sizes)], axis=0)
+    total = tf.size(sizes)
+
+    def more(start: tf.Tensor, lengths: tf.Tensor, done: tf.Tensor) -> tf.Tensor:
+        del start, lengths
+        return tf.logical_not(done)
+
+    def step(start: tf.Tensor, lengths: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        del done
+        limit = cumulative[start] + budget.items
+        end = tf.searchsorted(cumulative, [limit], side="right")[0] - 1
+        end = tf.minimum(tf.minimum(end, start + budget.lists - 1), total)
+        emit = tf.logical_and(end > start, tf.logical_or(end < total, final))
+        lengths = tf.cond(emit, lambda: tf.concat([lengths, [end - start]], axis=0), lambda: lengths)
+        return end, lengths, tf.logical_or(end >= total, end <= start)
+
+    shapes = [tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([])]
+    start = [tf.constant(0), tf.zeros([0], tf.int32), tf.equal(total, 0)]
+    return tf.while_loop(more, step, start, shape_invariants=shapes)[1]
+
+
+def pack(dataset: tf.data.Dataset, budget: Budget) -> tf.data.Dataset:
+    """Serialized records -> groups of records (string [R]) that each fit the budget; no record is lost or reordered."""
+    end_mark = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
+    chunks = dataset.batch(CHUNK).concatenate(end_mark)
+
+    def scan(queue: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.RaggedTensor]:
+        waiting = tf.concat([queue[0], chunk], axis=0)
+        sizes = tf.concat([queue[1], records.list_sizes(chunk)], axis=0)
+        fits = tf.debugging.assert_less_equal(sizes, tf.constant(budget.items, tf.int64), "a list is longer than --batch_items")
+        with tf.control_dependencies([fits]):
+            lengths = _cut(sizes, budget, final=tf.equal(tf.size(chunk), 0))
+        used = tf.reduce_sum(lengths)
+        groups = tf.RaggedTensor.from_row_lengths(waiting[:used], lengths)
+        return (waiting[used:], sizes[used:]), groups
+
+    groups = chunks.scan((tf.zeros([0], tf.string), tf.zeros([0], tf.int64)), scan)
+    return groups.flat_map(tf.data.Dataset.from_tensor_slices)
+
+
+def _pad_rows(values: tf.Tensor, rows: int, fill: object = 0) -> tf.Tensor:
+    missing = rows - tf.shape(values)[0]
+    paddings = [[0, missing]] + [[0, 0]] * (values.shape.rank - 1)
+    padded = tf.pad(values, paddings, constant_values=tf.cast(fill, values.dtype) if values.dtype != tf.string else "")
+    return tf.ensure_shape(padded, [rows, *values.shape[1:]])
+
+
+def assemble(spec: FeatureSpec, columns: records.Tensors, budget: Budget | None = None) -> Batch:
+    """Turns decoded columns into a batch; with a budget all item axes have `items` rows and list axes `lists` rows."""
+    layout = records.Layout.of(spec)
+    sizes = tf.cast(columns["list_size"], tf.int32)
+    rows = tf.size(sizes)
+    list_index = tf.repeat(tf.range(rows), sizes)
+    starts = tf.cumsum(sizes, exclusive=True)
+    items = tf.size(list_index)
+    batch: Batch = {
+        "item_mask": tf.ones([items], tf.float32),
+        "item_offset": tf.range(items) - tf.gather(starts, list_index),
+        "position": tf.cast(columns["position"], tf.int32),
+        **{key: columns[key] for key in ("item", "labels", "delay", "popularity", "item_num")},
+    }
+    lists: Batch = {"list_size": sizes, **{key: columns[key] for key in ("search_id", "time", "context_num")}}
+    for name in layout.item_cat:
+        batch[f"cat/{name}"] = columns[f"cat/{name}"]
+    for name in layout.context_cat:
+        lists[f"cat/{name}"] = columns[f"cat/{name}"]
+    for name in layout.sequences:
+        for part in ("item", "action", "age"):
+            lists[f"seq/{name}/{part}"] = _history(spec, name, columns, part)
+    if budget is not None:
+        batch = {key: _pad_rows(value, budget.items) for key, value in batch.items()}
+        lists = {key: _pad_rows(value, budget.lists) for key, value in lists.items()}
+        list_index = _pad_rows(list_index, budget.items, budget.lists - 1)
+    for name in layout.context_ragged + layout.item_ragged:
+        lengths = columns[f"ragged/{name}/lengths"]
+        batch[f"ragged/{name}/values"] = columns[f"ragged/{name}/values"]
+        batch[f"ragged/{name}/rows"] = tf.repeat(tf.range(tf.size(lengths)), tf.cast(lengths, tf.int32))
+    return {"list_index": list_index, **batch, **lists}
+
+
+def _history(spec: FeatureSpec, name: str, columns: records.Tensors, part: str) -> tf.Tensor:
+    history = spec.features[name].history
+    assert history is not None
+    ragged = tf.RaggedTensor.from_row_lengths(columns[f"seq/{name}/{part}"], columns[f"seq/{name}/lengths"])
+    return ragged.to_tensor(shape=[None, history.length])
+
+
+def batches(
+    spec: FeatureSpec, files: Sequence[str], budget: Budget, shuffle: Shuffle | None = None, parallel: int = 2
+) -> tf.data.Dataset:
+    """One pass over record files as static-shape batches. Decoding runs in `parallel` threads and keeps the order."""
+
+    def decode(serialized: tf.Tensor) -> Batch:
+        return assemble(spec, records.parse(spec, serialized), budget)
+
+    dataset = pack(read_records(files, shuffle), budget)
+    return dataset.map(decode, num_parallel_calls=parallel, deterministic=True).prefetch(4)
