@@ -1,0 +1,157 @@
+"""Runs the stages of a demo run: one subprocess each, skipped when its published output is there, stopped cleanly."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cvr.errors import CvrError
+from cvr.manifest import publish_json
+
+_STATE = "stages.json"
+_GRACE_SECONDS = (15.0, 5.0)  # after Ctrl-C, after SIGTERM; then SIGKILL
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a run.
+
+    `arguments` follow `python -m`; `published` is the file or folder whose presence says that the step is complete, and
+    `folder` is what is deleted to do the step again. Both lie inside the run's folder.
+    """
+
+    name: str
+    heading: str
+    arguments: tuple[str, ...]
+    published: Path
+    folder: Path
+
+
+class Runner:
+    """Runs stages in order inside one run folder, and remembers their commands and seconds in `stages.json`."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.folder = folder
+        self._root = root
+        self._state_file = folder / _STATE
+        self._state: dict[str, dict[str, Any]] = {}
+        self._upstream_ran = False
+        if self._state_file.is_file():
+            self._state = json.loads(self._state_file.read_text(encoding="utf-8"))
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Wall-clock seconds of every stage, also of those that an earlier call ran."""
+        return {name: entry["seconds"] for name, entry in self._state.items() if entry["seconds"] is not None}
+
+    def run(self, stage: Stage) -> None:
+        """Runs a stage, or skips it where its output is complete, made by the same command and of the same inputs.
+
+        Raises:
+          CvrError: if the stage fails, or if its output was made by another command.
+        """
+        command = shlex.join(stage.arguments)
+        if stage.published.exists() and not self._upstream_ran:
+            self._check_same(stage, command)
+            print(f"== {stage.heading}: kept, {stage.published} is complete", flush=True)
+            return
+        if stage.folder.exists() and (self._upstream_ran or not stage.published.exists()):
+            remove(stage.folder)
+        self._upstream_ran = True
+        print(f"\n== {stage.heading}\n   python -m {command}", flush=True)
+        started = time.monotonic()
+        self._record(stage.name, command, None)
+        code = run_child(stage.arguments, self._root)
+        if code:
+            raise CvrError(
+                f"stage {stage.name!r} failed with exit code {code}; its message is above. Finished stages are kept."
+            )
+        self._record(stage.name, command, round(time.monotonic() - started, 2))
+        print(f"   {stage.name}: {self.seconds[stage.name]:.1f} s", flush=True)
+
+    def _record(self, name: str, command: str, seconds: float | None) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._state[name] = {"command": command, "seconds": seconds}
+        publish_json(self._state_file, self._state)
+
+    def _check_same(self, stage: Stage, command: str) -> None:
+        before = self._state.get(stage.name, {}).get("command")
+        if before != command:
+            made = f"by another command ({before})" if before else "by something else than this demo"
+            raise CvrError(
+                f"{stage.published} was made {made}, this run would use ({command}). "
+                "Start anew with --force (make demo ARGS=--force), or give another --run name (make demo RUN=<name>)"
+            )
+
+
+def remove(path: Path) -> None:
+    """Deletes a file or folder tree, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def run_child(arguments: Sequence[str], root: Path) -> int:
+    """Runs `python -m <arguments>` to its end; returns its exit code. Ctrl-C reaches it first, then this process."""
+    with child(arguments, root) as process:
+        return process.wait()
+
+
+@contextlib.contextmanager
+def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
+
+    It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`.
+    `log` receives what it prints; without it, its output is this process's.
+    """
+    with open(log, "wb") if log else contextlib.nullcontext() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=root,
+            start_new_session=True,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+        )
+        try:
+            yield process
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Ends a process group: as Ctrl-C would, then SIGTERM, then SIGKILL. Does nothing to a finished process."""
+    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
+        if process.poll() is not None:
+            break
+        _signal_group(process, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)
+    _signal_group(process, signal.SIGKILL)
+    process.wait()
+
+
+def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
+
+
+def interrupt_on_termination() -> None:
+    """Makes SIGTERM and SIGHUP stop this process as Ctrl-C does, so that its children are stopped too."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
