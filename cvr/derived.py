@@ -75,6 +75,10 @@ class DerivedFeatures:
             chosen &= self._batch[f"seq/{derive.history}/age"] <= derive.within / 1000.0
         return chosen
 
+    def match(self, history: str) -> tf.Tensor:
+        """bool [N, K]: whether event k of the list's history is on item i itself."""
+        return self._match(Derive(op="history_count", history=history))
+
     def _match(self, derive: Derive) -> tf.Tensor:
         """m: bool [N, K]."""
 

@@ -1,0 +1,41 @@
+"""Vectors of behaviour events: what was touched, how, and how long ago."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from cvr import transforms
+
+AGE_BUCKETS = 32
+
+
+class EventEmbedding(tf.keras.layers.Layer):
+    """e_k = item_k + action_k + age_k: a history event's item vector plus learned vectors of its action and age (PAPERS R6).
+
+    Ages fall into buckets floor(log2(1 + seconds)), 0..31. Padding events (item id 0) give the zero vector.
+    """
+
+    def __init__(self, actions: int, dim: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.actions, self.dim = actions, dim
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        """Makes the action table [actions + 4, dim] and the age table [32, dim]."""
+        rows = self.actions + transforms.RESERVED_ROWS
+        self.action_table = self.add_weight("action_table", shape=[rows, self.dim], initializer="uniform")
+        self.age_table = self.add_weight("age_table", shape=[AGE_BUCKETS, self.dim], initializer="uniform")
+        super().build(input_shape)
+
+    def call(self, item_vectors: tf.Tensor, item: tf.Tensor, action: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
+        """item_vectors `[B, K, dim]`, item, action int64 `[B, K]`, age float32 seconds `[B, K]` -> `[B, K, dim]`."""
+        buckets = tf.cast(tf.math.log1p(tf.maximum(age, 0.0)) / tf.math.log(2.0), tf.int32)
+        buckets = tf.minimum(buckets, AGE_BUCKETS - 1)
+        # one-hot products, not gathers: the tables are tiny, and their gradients stay dense
+        actions = tf.one_hot(action, self.actions + transforms.RESERVED_ROWS, dtype=item_vectors.dtype)
+        ages = tf.one_hot(buckets, AGE_BUCKETS, dtype=item_vectors.dtype)
+        events = item_vectors + tf.matmul(actions, self.action_table) + tf.matmul(ages, self.age_table)
+        return events * tf.cast(tf.not_equal(item, transforms.PAD), events.dtype)[..., None]
+
+    def get_config(self) -> dict[str, object]:
+        """Keras configuration."""
+        return {**super().get_config(), "actions": self.actions, "dim": self.dim}

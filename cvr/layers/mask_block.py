@@ -1,0 +1,36 @@
+"""The MaskNet block."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+class MaskBlock(tf.keras.layers.Layer):
+    """out = ReLU(LN(W (mask * x) + b)),  mask = U ReLU(V x0 + b_1) + b_2 (MaskNet 2021; paper 3.1, PAPERS R22, 3.2).
+
+    The mask always sees x0, also in a block stacked on another. Its hidden width is `aggregation` (the paper's FLOPs say twice the width
+    of x0). The mask is not squashed, the layer norm comes before the ReLU and can be switched off.
+    """
+
+    def __init__(self, width: int, aggregation: int, layer_norm: bool = True, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.width, self.aggregation, self.layer_norm = width, aggregation, layer_norm
+
+    def build(self, input_shape: tuple[tf.TensorShape, tf.TensorShape]) -> None:
+        """Makes the mask's two layers, the output layer and its norm."""
+        masked = int(input_shape[1][-1])
+        self._aggregate = tf.keras.layers.Dense(self.aggregation, "relu", kernel_initializer="he_normal", name="aggregate")
+        self._mask = tf.keras.layers.Dense(masked, name="mask")
+        self._output = tf.keras.layers.Dense(self.width, kernel_initializer="he_normal", name="output")
+        self._norm = tf.keras.layers.LayerNormalization(name="norm") if self.layer_norm else None
+        super().build(input_shape)
+
+    def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        """(x0 `[N, D0]`, x `[N, D]`) -> `[N, width]`."""
+        first, current = inputs
+        hidden = self._output(self._mask(self._aggregate(first)) * current)
+        return tf.nn.relu(self._norm(hidden) if self._norm else hidden)
+
+    def get_config(self) -> dict[str, object]:
+        """Keras configuration."""
+        return {**super().get_config(), "width": self.width, "aggregation": self.aggregation, "layer_norm": self.layer_norm}

@@ -1,0 +1,98 @@
+"""The ranker: extraction -> input projection -> backbone -> MMoE -> one logit per task and item."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import tensorflow as tf
+
+from cvr import backbones
+from cvr.data import Batch
+from cvr.extraction import Extraction
+from cvr.layers.mmoe import MMoE
+from cvr.layers.projection import InputProjection
+from cvr.schema import FeatureSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class RankerConfig:
+    """What a ranker is made of. `backbone_config` holds the backbone's scaling factors; tasks are those of the spec, in order."""
+
+    backbone: str = "masknet"
+    backbone_config: dict[str, Any] = dataclasses.field(default_factory=dict)
+    experts: int = 4
+    expert_width: int = 64
+    tower_width: int = 32
+    dropout: float = 0.0
+    seed: int = 0
+
+
+class Ranker(tf.keras.Model):
+    """Scores every item of every list in a batch (paper section 2.1, PAPERS R1, R2).
+
+    Extraction and projection are the only parts that know the features; the backbone sees fixed-width views of the input. The context part
+    of the projection is computed once per list and gathered to its items.
+    """
+
+    def __init__(self, spec: FeatureSpec, config: RankerConfig, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.spec, self.config = spec, config
+        module = backbones.load(config.backbone)
+        self.backbone = module.Backbone(backbones.make_config(config.backbone, config.backbone_config), name="backbone")
+        self.extraction = Extraction(spec, name="extraction")
+        self.projection = InputProjection(self.backbone.views, name="projection")
+        self.head = MMoE(len(spec.tasks), config.experts, config.expert_width, config.tower_width, name="head")
+        self.dropout_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
+
+    @property
+    def task_names(self) -> tuple[str, ...]:
+        """Names of the logits' columns."""
+        return self.spec.task_names
+
+    @property
+    def dense_variables(self) -> list[tf.Variable]:
+        """All trainable variables but the embedding tables."""
+        tables = {variable.ref() for variable in self.extraction.table_variables}
+        return [variable for variable in self.trainable_variables if variable.ref() not in tables]
+
+    def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
+        """A batch (see `cvr.data`) -> logits float32 `[N, T]`; those of padding items mean nothing."""
+        context, items = self.extract(batch)
+        if training:
+            self.dropout_step.assign_add(1)
+        projected = tf.gather(self.project_context(context), batch["list_index"])
+        return self.score(projected, items, training)
+
+    def extract(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """A batch -> (context `[B, Dc]`, items `[N, Di]`)."""
+        return self.extraction(batch)
+
+    def project_context(self, context: tf.Tensor) -> tf.Tensor:
+        """Context `[B, Dc]` -> the context part of the projection `[B, W]`."""
+        return self.projection.project_context(context)
+
+    def score(self, context_projection: tf.Tensor, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> logits float32 `[N, T]`."""
+        views = self.projection.finish(context_projection, items)
+        views = {name: self._drop(view, place, training) for place, (name, view) in enumerate(views.items())}
+        hidden = self._drop(self.backbone(views), len(views), training)
+        return tf.cast(self.head(hidden), tf.float32)
+
+    def _drop(self, values: tf.Tensor, place: int, training: bool) -> tf.Tensor:
+        """Dropout whose mask depends only on seed, place and step, so a resumed run repeats it."""
+        if not training or not self.config.dropout:
+            return values
+        seed = tf.stack([tf.constant(self.config.seed * 64 + place, tf.int64), self.dropout_step])
+        return tf.nn.experimental.stateless_dropout(values, self.config.dropout, seed)
+
+
+def build_ranker(spec: FeatureSpec, config: RankerConfig, batch: Batch) -> Ranker:
+    """Makes a ranker and all its variables by running it once on `batch`, weights drawn from `config.seed`."""
+    tf.keras.utils.set_random_seed(config.seed)
+    ranker = Ranker(spec, config)
+    context, items = ranker.extract(batch)
+    ranker.projection.build((context.shape, items.shape))
+    ranker.projection.built = True
+    ranker(batch)
+    return ranker
