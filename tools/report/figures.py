@@ -149,7 +149,7 @@ def lengths_figure(sizes: Mapping[str, np.ndarray]) -> str:
         figure = Figure(figsize=(9.2, 2.8), layout="constrained")
         ax = figure.subplots()
         longest = max(int(values.max()) for values in sizes.values())
-        bins = np.arange(0.5, longest + 1.5, max(1, round(longest / 60)))
+        bins = np.arange(0.5, longest + 1.5, max(1, round(longest / 60))).tolist()
         for colour, (split, values) in zip(_colours(len(sizes)), sizes.items(), strict=True):
             weights = np.full(len(values), 1 / len(values))
             ax.hist(values, bins=bins, weights=weights, histtype="stepfilled", alpha=0.25, color=colour)
