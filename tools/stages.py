@@ -27,15 +27,21 @@ _GRACE_SECONDS = (15.0, 5.0)  # after Ctrl-C, after SIGTERM; then SIGKILL
 class Stage:
     """One step of a run.
 
-    `arguments` follow `python -m`; `published` is the file or folder whose presence says that the step is complete, and
-    `folder` is what is deleted to do the step again. Both lie inside the run's folder.
+    `arguments` follow `python -m`. `published` is a pattern, relative to `folder`, of what the step publishes last; a JSON
+    file of status `training` does not count. `folder` is what is deleted to do the step again; a step that `resumes` goes
+    on with what an interrupted call of the same command left there.
     """
 
     name: str
     heading: str
     arguments: tuple[str, ...]
-    published: Path
     folder: Path
+    published: str
+    resumes: bool = False
+
+    def is_complete(self) -> bool:
+        """Whether the step's output is published."""
+        return any(_is_finished(path) for path in self.folder.glob(self.published))
 
 
 class Runner:
@@ -62,11 +68,12 @@ class Runner:
           CvrError: if the stage fails, or if its output was made by another command.
         """
         command = shlex.join(stage.arguments)
-        if stage.published.exists() and not self._upstream_ran:
+        if stage.is_complete() and not self._upstream_ran:
             self._check_same(stage, command)
-            print(f"== {stage.heading}: kept, {stage.published} is complete", flush=True)
+            print(f"== {stage.heading}: kept, {stage.folder} is complete", flush=True)
             return
-        if stage.folder.exists() and (self._upstream_ran or not stage.published.exists()):
+        goes_on = stage.resumes and not self._upstream_ran and self._command(stage) == command
+        if not goes_on:
             remove(stage.folder)
         self._upstream_ran = True
         print(f"\n== {stage.heading}\n   python -m {command}", flush=True)
@@ -85,14 +92,24 @@ class Runner:
         self._state[name] = {"command": command, "seconds": seconds}
         publish_json(self._state_file, self._state)
 
+    def _command(self, stage: Stage) -> str | None:
+        return self._state.get(stage.name, {}).get("command")
+
     def _check_same(self, stage: Stage, command: str) -> None:
-        before = self._state.get(stage.name, {}).get("command")
+        before = self._command(stage)
         if before != command:
             made = f"by another command ({before})" if before else "by something else than this demo"
             raise CvrError(
-                f"{stage.published} was made {made}, this run would use ({command}). "
+                f"{stage.folder} was made {made}, this run would use ({command}). "
                 "Start anew with --force (make demo ARGS=--force), or give another --run name (make demo RUN=<name>)"
             )
+
+
+def _is_finished(path: Path) -> bool:
+    if path.suffix != ".json":
+        return True
+    content = json.loads(path.read_text(encoding="utf-8"))
+    return content.get("status", "finished") == "finished"
 
 
 def remove(path: Path) -> None:

@@ -40,7 +40,7 @@ def root(tmp_path: Path) -> Path:
 
 def _stage(root: Path, name: str = "one", *extra: str, module: str = "write") -> Stage:
     folder = root / "run" / name
-    return Stage(name, f"Stage {name}", (module, str(folder), *extra), folder / "done", folder)
+    return Stage(name, f"Stage {name}", (module, str(folder), *extra), folder, "done")
 
 
 def test_a_stage_runs_once_and_is_kept(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -69,6 +69,27 @@ def test_a_stage_without_its_published_output_is_repeated_and_all_after_it(root:
     second.run(_stage(root, "one"))
     second.run(_stage(root, "two"))
     assert (root / "run" / "two" / "done").stat().st_mtime_ns > before
+
+
+RESUMING = """
+import pathlib, sys
+out = pathlib.Path(sys.argv[1]); out.mkdir(exist_ok=True)
+before = len(list(out.iterdir()))
+(out / f"part-{before}").touch()
+(out / "run.json").write_text('{"status": "%s"}' % ("training" if before < 2 else "finished"))
+"""
+
+
+def test_an_unfinished_run_goes_on_where_the_stage_resumes(root: Path) -> None:
+    (root / "resuming.py").write_text(RESUMING)
+    folder = root / "run" / "one"
+    for resumes, parts in ((True, 1), (True, 2), (True, 2), (False, 2)):
+        stage = Stage("one", "Stage one", ("resuming", str(folder)), folder, "run.json", resumes=resumes)
+        Runner(root / "run", root).run(stage)  # two calls make it complete, the others keep it
+        assert len(list(folder.glob("part-*"))) == parts
+    (folder / "run.json").write_text('{"status": "training"}')
+    Runner(root / "run", root).run(stage)
+    assert len(list(folder.glob("part-*"))) == 1  # one that does not resume begins with an empty folder
 
 
 def test_a_failed_stage_is_named_and_not_taken_for_complete(root: Path) -> None:
