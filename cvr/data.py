@@ -17,9 +17,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
 
-from cvr import records
+from cvr import records, transforms
 from cvr.errors import CvrError
 from cvr.manifest import Manifest
 from cvr.schema import FeatureSpec
@@ -189,3 +190,26 @@ def batches(
 
     dataset = pack(read_records(files, shuffle), budget)
     return dataset.map(decode, num_parallel_calls=parallel, deterministic=True).prefetch(4)
+
+
+def dummy_batch(spec: FeatureSpec) -> Batch:
+    """A batch of one list with one item, all values unseen: enough to build a model's variables and to trace functions."""
+    layout = records.Layout.of(spec)
+    one, unseen = np.ones(1, np.int64), np.full(1, transforms.UNSEEN)
+    bags = layout.context_ragged + layout.item_ragged
+    columns = records.ListColumns(
+        search_id=np.array([b""], object),
+        time=np.zeros(1, np.int64),
+        lengths=one,
+        item=np.full(1, transforms.FIRST_ID),
+        position=one,
+        labels=np.zeros((1, len(layout.tasks)), np.int64),
+        delay=np.full((1, len(layout.tasks)), -1),
+        popularity=np.zeros(1, np.float32),
+        context_num=np.full((1, len(layout.context_num)), transforms.UNSEEN_VALUE, np.float32),
+        item_num=np.full((1, len(layout.item_num)), transforms.UNSEEN_VALUE, np.float32),
+        cat=dict.fromkeys(layout.context_cat + layout.item_cat, unseen),
+        bags=dict.fromkeys(bags, records.Bag(unseen, one)),
+        sequences=dict.fromkeys(layout.sequences, records.Histories(unseen, unseen, np.zeros(1, np.float32), one)),
+    )
+    return assemble(spec, records.parse(spec, tf.constant(records.encode(spec, columns))))

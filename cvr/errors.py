@@ -12,14 +12,18 @@ class CvrError(ValueError):
     """Something the user can mend; the message names the file, feature or flag, what was expected and what to do."""
 
 
-def run_main(main: Callable[[Sequence[str]], int | None]) -> None:
+def run_main(
+    main: Callable[[Sequence[str]], int | None], flags_parser: Callable[[Sequence[str]], list[str]] | None = None
+) -> None:
     """Runs an absl `main`; a `CvrError` becomes one line on stderr and exit code 1, Ctrl-C becomes exit code 130.
+
+    A main that hands some flags on (to Beam) gives its own `flags_parser` and checks the arguments that it leaves.
 
     Wrong flags keep absl's own exit code 2. Any other exception keeps its traceback: it is a defect, not a user's error.
     """
 
     def guarded(argv: Sequence[str]) -> int:
-        if len(argv) > 1:
+        if len(argv) > 1 and flags_parser is None:
             raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
         try:
             return main(argv) or 0
@@ -31,4 +35,4 @@ def run_main(main: Callable[[Sequence[str]], int | None]) -> None:
             print("\ninterrupted; nothing was published, run the same command again", file=sys.stderr)
             return 130
 
-    app.run(guarded)
+    app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)

@@ -1,0 +1,200 @@
+"""The training loop: steps, validation after each epoch, checkpoints, and what is logged of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cvr.checkpoints import TrainingState
+from cvr.data import Batch, Budget, Shuffle, batches
+from cvr.errors import CvrError
+from cvr.losses import listwise_losses
+from cvr.metrics import rank_metrics, tie_breaker
+from cvr.optimizers import make_optimizer
+from cvr.progress import Progress
+from cvr.ranker import Ranker
+from cvr.runs import HISTORY_FILE
+from cvr.schedules import WarmupCosine
+from cvr.scoring import compile_scorer, score_files
+
+LOG_EVERY = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How to train. Rates are peaks of the warm-up and cosine schedule; `warmup_share` is a share of the first epoch."""
+
+    epochs: int
+    learning_rate: float
+    table_learning_rate: float
+    warmup_share: float = 0.1
+    weight_decay: float = 0.0
+    row_decay: float = 0.0
+    seed: int = 0
+    shuffle_buffer: int = 20_000
+    checkpoint_every: int = 500
+    keep_checkpoints: int = 3
+    keep_best: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingData:
+    """Record files of the training lists and of the validation lists (may be none), and the batch size."""
+
+    train: Sequence[str]
+    validation: Sequence[str]
+    budget: Budget
+    validation_budget: Budget
+    items: int
+    lists: int
+    max_list_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Expected batches of a pass: the budget less what the greedy packing leaves empty, half a list on average."""
+        return max(1, math.ceil(self.items / (self.budget.items - 0.5 * self.items / self.lists)))
+
+
+class Trainer:
+    """Trains one ranker in one folder; `run` resumes from the newest checkpoint there."""
+
+    def __init__(self, ranker: Ranker, data: TrainingData, settings: Settings, folder: Path) -> None:
+        self.ranker, self.data, self.settings, self.folder = ranker, data, settings, folder
+        self.total_steps = data.steps_per_epoch * settings.epochs
+        warmup = min(int(settings.warmup_share * data.steps_per_epoch), self.total_steps - 1)
+        self.schedule = WarmupCosine(settings.learning_rate, warmup, self.total_steps)
+        self.optimizer = make_optimizer(
+            self._table_variables,
+            self._dense_variables,
+            self.schedule,
+            WarmupCosine(settings.table_learning_rate, warmup, self.total_steps),
+            settings.weight_decay,
+            settings.row_decay,
+        )
+        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints)
+        self._scorer = compile_scorer(ranker)
+        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
+        self._primary = ranker.task_names.index(ranker.spec.primary_task)
+
+    def _table_variables(self) -> Sequence[tf.Variable]:
+        return self.ranker.extraction.table_variables
+
+    def _dense_variables(self) -> Sequence[tf.Variable]:
+        return self.ranker.dense_variables
+
+    def _train_step(self, batch: Batch) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            losses = listwise_losses(self.ranker(batch, training=True), batch, self.data.max_list_size)
+            total = tf.reduce_sum(losses)
+        variables = self.ranker.trainable_variables
+        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
+        return losses
+
+    def run(self) -> dict[str, Any]:
+        """Trains to the end of the last epoch; returns speed, steps and the last validation. Raises CvrError on a loss that is not finite."""
+        if self.state.restore():
+            print(f"resuming at step {int(self.state.step.numpy())} (epoch {int(self.state.epoch.numpy()) + 1})", flush=True)
+        self._trim_history(int(self.state.step.numpy()))
+        progress = Progress(self.total_steps, int(self.state.step.numpy()))
+        started, validation = time.monotonic(), {}
+        try:
+            for epoch in range(int(self.state.epoch.numpy()), self.settings.epochs):
+                self._epoch(epoch, progress)
+                validation = self._validate(epoch, progress)
+                self.state.epoch.assign(epoch + 1)
+                self.state.batch.assign(0)
+                self.state.save()
+        finally:
+            progress.close()
+        if not validation:
+            validation = self._last_validation()
+        return {
+            "steps": int(self.state.step.numpy()),
+            "items_per_second_train": progress.items_per_second,
+            "seconds_train": time.monotonic() - started,
+            "validation": validation,
+        }
+
+    def _epoch(self, epoch: int, progress: Progress) -> None:
+        shuffle = Shuffle(seed=self.settings.seed * 1_000_003 + epoch, buffer=self.settings.shuffle_buffer)
+        dataset = batches(self.ranker.spec, self.data.train, self.data.budget, shuffle)
+        pending: list[tf.Tensor] = []
+        note = ""
+        for batch in dataset.skip(int(self.state.batch.numpy())):
+            pending.append(self._step(batch))
+            self.state.batch.assign_add(1)
+            self.state.step.assign_add(1)
+            step = int(self.state.step.numpy())
+            if step % LOG_EVERY == 0 or step == 1:
+                note = self._log_train(epoch, step, pending, progress)
+                pending = []
+            progress.update(int(tf.reduce_sum(batch["list_size"])), note)
+            if step % self.settings.checkpoint_every == 0:
+                self.state.save()
+        if pending:
+            self._log_train(epoch, int(self.state.step.numpy()), pending, progress)
+
+    def _log_train(self, epoch: int, step: int, losses: Sequence[tf.Tensor], progress: Progress) -> str:
+        mean = np.mean([loss.numpy() for loss in losses], axis=0)
+        if not np.all(np.isfinite(mean)):
+            raise CvrError(
+                f"the loss is not finite near step {step} (epoch {epoch + 1}, tasks {', '.join(self.ranker.task_names)}: {mean}); "
+                "the last checkpoint is intact; lower --learning_rate or check the features with pipelines.validate"
+            )
+        by_task = dict(zip(self.ranker.task_names, map(float, mean), strict=True))
+        rate = float(self.schedule(step))
+        row = {"kind": "train", "step": step, "epoch": epoch + 1, "loss": by_task, "learning_rate": rate}
+        self._append({**row, "items_per_second": progress.items_per_second})
+        with self._writer.as_default(step=step):
+            for task, value in by_task.items():
+                tf.summary.scalar(f"loss/{task}", value)
+            tf.summary.scalar("learning_rate", rate)
+            tf.summary.scalar("items_per_second", progress.items_per_second)
+        return "loss " + " ".join(f"{task} {value:.4f}" for task, value in by_task.items())
+
+    def _validate(self, epoch: int, progress: Progress) -> dict[str, float]:
+        if not self.data.validation:
+            return {}
+        scored = score_files(self._scorer, self.ranker.spec, self.data.validation, self.data.validation_budget)
+        ties = tie_breaker(scored.item)
+        values = {}
+        for place, task in enumerate(self.ranker.task_names):
+            precision = rank_metrics(scored.scores[:, place], scored.labels[:, place], scored.lengths, ties).map
+            if not np.all(np.isnan(precision)):
+                values[task] = float(np.nanmean(precision))
+        step = int(self.state.step.numpy())
+        self._append({"kind": "validation", "step": step, "epoch": epoch + 1, "map": values})
+        with self._writer.as_default(step=step):
+            for task, value in values.items():
+                tf.summary.scalar(f"validation_map/{task}", value)
+        shown = " ".join(f"{task} {value:.4f}" for task, value in values.items())
+        progress.say(f"epoch {epoch + 1}/{self.settings.epochs}: validation mAP {shown}")
+        if self.settings.keep_best:
+            self.state.save_best(values.get(self.ranker.spec.primary_task, -1.0))
+        return values
+
+    def _append(self, row: dict[str, Any]) -> None:
+        with open(self.folder / HISTORY_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def _history(self) -> list[dict[str, Any]]:
+        path = self.folder / HISTORY_FILE
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
+
+    def _last_validation(self) -> dict[str, float]:
+        rows = [row["map"] for row in self._history() if row["kind"] == "validation"]
+        return rows[-1] if rows else {}
+
+    def _trim_history(self, step: int) -> None:
+        """Drops rows after the checkpoint that the run goes on from: their steps are done again."""
+        kept = [json.dumps(row) for row in self._history() if row["step"] <= step]
+        (self.folder / HISTORY_FILE).write_text("".join(row + "\n" for row in kept), encoding="utf-8")

@@ -1,0 +1,114 @@
+"""A training run's folder: `run.json`, `spec.yaml`, `history.jsonl`, checkpoints. Written by training, read by all that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from cvr.data import dummy_batch
+from cvr.errors import CvrError
+from cvr.manifest import publish_json
+from cvr.ranker import Ranker, RankerConfig, build_ranker
+from cvr.schema import FeatureSpec, load_spec
+
+RUN_FILE = "run.json"
+SPEC_FILE = "spec.yaml"
+HISTORY_FILE = "history.jsonl"
+PACKAGES = ("tensorflow", "tf-keras", "tensorflow-ranking", "tensorflow-recommenders", "numpy", "apache-beam")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run as its `run.json` tells it."""
+
+    folder: Path
+    info: dict[str, Any]
+    spec: FeatureSpec
+
+    @property
+    def config(self) -> RankerConfig:
+        """What the ranker was made of."""
+        return RankerConfig(**self.info["model"])
+
+    @property
+    def checkpoint(self) -> str:
+        """Prefix of the checkpoint that evaluation and export use."""
+        return str(self.folder / self.info["checkpoint"])
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def start_run(folder: Path, spec_text: str, info: dict[str, Any]) -> None:
+    """Marks a folder as a run in progress: spec and `run.json` with status `training`.
+
+    A run that was interrupted keeps its start; one that differs in flags, data or spec raises CvrError naming the differences, and so does
+    a finished one.
+    """
+    path = folder / RUN_FILE
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before["status"] == "finished":
+            raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
+        changed = _changes(before, info)
+        if changed:
+            raise CvrError(
+                f"--output={folder} holds an interrupted run with other settings ({'; '.join(changed)}); "
+                "give the same settings to resume it, or another --output"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
+    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    publish_json(path, {"status": "training", "created": created, **info})
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    flat_before = {**before.get("flags", {}), "data": before.get("data"), "spec": before.get("spec_fingerprint")}
+    flat_now = {**now.get("flags", {}), "data": now.get("data"), "spec": now.get("spec_fingerprint")}
+    return [f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in flat_now if flat_before.get(key) != flat_now[key]]
+
+
+def finish_run(folder: Path, results: dict[str, Any]) -> None:
+    """Adds the results and sets the status to `finished`, in one rename."""
+    path = folder / RUN_FILE
+    info = json.loads(path.read_text(encoding="utf-8"))
+    publish_json(path, {**info, **results, "status": "finished"})
+
+
+def load_run(folder: str | Path) -> Run:
+    """Reads a finished run. Raises CvrError when there is none or it is not finished."""
+    path = Path(folder) / RUN_FILE
+    if not path.is_file():
+        raise CvrError(f"no {RUN_FILE} in {folder}; train a model first: python -m cvr.train --output={folder} ...")
+    info = json.loads(path.read_text(encoding="utf-8"))
+    if info.get("status") != "finished":
+        raise CvrError(f"the run in {folder} is not finished; run the same cvr.train command again and it resumes")
+    return Run(Path(folder), info, load_spec(Path(folder) / SPEC_FILE))
+
+
+def load_ranker(folder: str | Path) -> tuple[Ranker, Run]:
+    """A finished run's ranker with the weights of its chosen checkpoint. Raises CvrError when they do not fit."""
+    run = load_run(folder)
+    ranker = build_ranker(run.spec, run.config, dummy_batch(run.spec))
+    try:
+        status = tf.train.Checkpoint(model=ranker).restore(run.checkpoint)
+        status.assert_existing_objects_matched()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise CvrError(f"checkpoint {run.checkpoint} does not fit the run's spec and model: {str(error).splitlines()[0]}") from error
+    return ranker, run

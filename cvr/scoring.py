@@ -1,0 +1,50 @@
+"""Scores of whole splits: a ranker over record files, gathered into NumPy columns."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from cvr.data import Batch, Budget, batches
+from cvr.ranker import Ranker
+from cvr.schema import FeatureSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoredLists:
+    """Q lists with N items in all: `scores` float32 and `labels` `[N, T]`, items in display order, lists in file order."""
+
+    search_id: np.ndarray
+    time: np.ndarray
+    lengths: np.ndarray
+    item: np.ndarray
+    position: np.ndarray
+    popularity: np.ndarray
+    labels: np.ndarray
+    delay: np.ndarray
+    scores: np.ndarray
+
+
+def compile_scorer(ranker: Ranker) -> Callable[[Batch], tf.Tensor]:
+    """The ranker as one compiled function; make it once and reuse it."""
+    return tf.function(lambda batch: ranker(batch, training=False), autograph=False, reduce_retracing=True)
+
+
+def score_files(
+    scorer: Callable[[Batch], tf.Tensor], spec: FeatureSpec, files: Sequence[str], budget: Budget
+) -> ScoredLists:
+    """Scores every list of the files. Raises tf.errors.DataLossError for a cut file, InvalidArgumentError for foreign records."""
+    columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(ScoredLists)}
+    for batch in batches(spec, files, budget):
+        items = batch["item_mask"].numpy() > 0
+        lists = batch["list_size"].numpy() > 0
+        columns["scores"].append(scorer(batch).numpy()[items])
+        columns["lengths"].append(batch["list_size"].numpy()[lists])
+        for key in ("item", "position", "popularity", "labels", "delay"):
+            columns[key].append(batch[key].numpy()[items])
+        for key in ("search_id", "time"):
+            columns[key].append(batch[key].numpy()[lists])
+    return ScoredLists(**{name: np.concatenate(parts) for name, parts in columns.items()})

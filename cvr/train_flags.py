@@ -1,0 +1,78 @@
+"""The flags of `cvr.train`, and the settings that they make."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from absl import flags
+
+from cvr import backbones
+from cvr.backbone_flags import backbone_values, define_backbone_flags
+from cvr.loop import Settings
+from cvr.ranker import RankerConfig
+
+FLAGS = flags.FLAGS
+
+NOT_SETTINGS = ("output", "lists", "dry_run", "threads")
+"""Flags that may differ when an interrupted run is resumed."""
+
+
+def define_flags() -> list[str]:
+    """Defines the job's flags; returns their names."""
+    before = set(FLAGS)
+    flags.DEFINE_string("lists", None, "Folder of list records (output of pipelines.build_lists).", required=True)
+    flags.DEFINE_string("output", None, "Folder of the run; must not hold a finished one.", required=True)
+    flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
+    flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
+    flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
+    flags.DEFINE_bool("dry_run", False, "Build everything, print the costs and stop.")
+    flags.DEFINE_bool("deterministic", False, "Bit-identical results on the same machine and versions; slower.")
+    flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)
+    _define_model_flags()
+    _define_training_flags()
+    return sorted(set(FLAGS) - before)
+
+
+def _define_model_flags() -> None:
+    flags.DEFINE_enum("backbone", "masknet", backbones.names(), "Backbone; each of its scaling factors is a flag.")
+    flags.DEFINE_integer("experts", 4, "Experts of the MMoE head.", lower_bound=1)
+    flags.DEFINE_integer("expert_width", 64, "Width of an expert.", lower_bound=1)
+    flags.DEFINE_integer("tower_width", 32, "Width of a task's tower; 0 for none.", lower_bound=0)
+    flags.DEFINE_float("dropout", 0.0, "Dropout on the projection and on the backbone's output.", lower_bound=0.0, upper_bound=0.9)
+    flags.DEFINE_integer("seed", 0, "Seed of weights, data order and dropout.", lower_bound=0)
+    define_backbone_flags()
+
+
+def _define_training_flags() -> None:
+    flags.DEFINE_integer("epochs", 3, "Passes over the training lists.", lower_bound=1)
+    flags.DEFINE_integer("batch_items", 2048, "Items per batch.", lower_bound=1)
+    flags.DEFINE_float("learning_rate", 1e-3, "Peak rate of the dense weights.", lower_bound=0.0)
+    flags.DEFINE_float("table_learning_rate", None, "Peak rate of the embedding tables; by default --learning_rate.", lower_bound=0.0)
+    flags.DEFINE_float("warmup_share", 0.1, "Share of the first epoch in which the rate rises.", lower_bound=0.0, upper_bound=1.0)
+    flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay of the dense weights.", lower_bound=0.0)
+    flags.DEFINE_float("row_decay", 0.0, "Decoupled decay of the embedding rows that a batch uses.", lower_bound=0.0)
+    flags.DEFINE_integer("shuffle_buffer", 20_000, "Lists in the shuffle buffer.", lower_bound=1)
+    flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
+    flags.DEFINE_integer("keep_checkpoints", 3, "Checkpoints to keep.", lower_bound=1)
+    flags.DEFINE_bool("keep_best", False, "Use the epoch with the best validation mAP of the primary task instead of the last.")
+
+
+def recorded(names: list[str]) -> dict[str, Any]:
+    """The values of those flags that a run records and that must not change when it is resumed."""
+    return {name: FLAGS[name].value for name in names if name not in NOT_SETTINGS}
+
+
+def ranker_config() -> RankerConfig:
+    """The ranker that the flags ask for. Raises CvrError for a scaling factor that the backbone lacks."""
+    config = backbones.make_config(FLAGS.backbone, backbone_values())
+    names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "seed")
+    return RankerConfig(backbone_config=dataclasses.asdict(config), **{name: FLAGS[name].value for name in names})
+
+
+def settings() -> Settings:
+    """How the flags say to train."""
+    values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
+    if values["table_learning_rate"] is None:
+        values["table_learning_rate"] = FLAGS.learning_rate
+    return Settings(**values)
