@@ -1,0 +1,103 @@
+"""Raw search logs to search lists: `python -m pipelines.build_lists --source=... --input=... --spec=... --output=...`.
+
+Flags that are not listed by --help go to Beam (--runner=..., --direct_num_workers=...). docs/data_engineers.md explains all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import app, flags, logging
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from cvr.errors import run_main
+from cvr.manifest import Manifest
+from cvr.schema import load_spec
+from pipelines.job import build
+from pipelines.settings import Settings, parse_time
+
+_SOURCE = flags.DEFINE_string("source", "canonical", "The log format: canonical, trivago2019 or expedia2013.")
+_INPUT = flags.DEFINE_string("input", None, "The log's file or folder.", required=True)
+_SPEC = flags.DEFINE_string("spec", None, "The feature spec, configs/features/<dataset>.yaml.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Folder for the lists; refused where it holds published ones.", required=True)
+_START = flags.DEFINE_string("start", None, "First time of a training list (date or ISO 8601, UTC); all by default.")
+_VALIDATION = flags.DEFINE_string("validation_from", None, "First time of a validation list; no such split by default.")
+_TEST = flags.DEFINE_string("test_from", None, "First time of a test list; no such split by default.")
+_END = flags.DEFINE_string("end", None, "Lists from this time on are left out; none by default.")
+_LOG_END = flags.DEFINE_string("log_end", None, "Until when the log is complete; by default its last event's time.")
+_DROP = flags.DEFINE_enum(
+    "drop_unconverted", "train", ["train", "all", "none"],
+    "Where lists without an engagement of the primary task are dropped: train (and validation), all splits, or none.",
+)  # fmt: skip
+_PARTITIONS = flags.DEFINE_integer("partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1)
+_BAD = flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses our flags and leaves the others, which are Beam's: gives [program, others...]."""
+    try:
+        return flags.FLAGS(list(argv), known_only=True)
+    except flags.Error as error:
+        print(f"error: {error}; --help lists all flags", file=sys.stderr)
+        sys.exit(2)
+
+
+def check_beam_flags(left: Sequence[str]) -> None:
+    """Raises UsageError for an argument that Beam does not know either."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(left))
+    if unknown:
+        raise app.UsageError(f"unknown flag or argument {unknown[0]!r}: neither build_lists nor Beam has it", exitcode=2)
+
+
+def _settings() -> Settings:
+    load_spec(_SPEC.value)
+    return Settings(
+        source=_SOURCE.value,
+        input=_INPUT.value,
+        output=_OUTPUT.value,
+        spec_text=Path(_SPEC.value).read_text(encoding="utf-8"),
+        spec_name=_SPEC.value,
+        start=parse_time(_START.value, "start"),
+        validation_from=parse_time(_VALIDATION.value, "validation_from"),
+        test_from=parse_time(_TEST.value, "test_from"),
+        end=parse_time(_END.value, "end"),
+        log_end=parse_time(_LOG_END.value, "log_end"),
+        drop_unconverted=_DROP.value,
+        partitions=_PARTITIONS.value,
+        max_bad_fraction=_BAD.value,
+    )
+
+
+def _report(manifest: Manifest, seconds: float) -> None:
+    counts = manifest.counts
+    rows = ", ".join(f"{table} {count:,} ({counts['bad'][table]:,} bad)" for table, count in sorted(counts["rows"].items()))
+    print(f"read: {rows}; duplicates: {sum(counts['duplicates'].values()):,}")
+    for task, found in counts["attribution"].items():
+        numbers = ", ".join(f"{key.replace('_', ' ')} {found[key]:,}" for key in ("attributed", "out_of_window", "unattributed"))
+        print(f"task {task}: engagements {numbers}")
+    print("lists: " + ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts["lists"].items()))
+    for name, split in manifest.splits.items():
+        labels = ", ".join(f"{task} {count:,}" for task, count in split.labels.items())
+        print(f"{name}: {split.lists:,} lists, {split.items:,} items, labels: {labels}")
+    print(f"published {_OUTPUT.value}/manifest.json after {seconds:.1f} s")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Builds the lists and prints what became of the log."""
+    started = time.monotonic()
+    logging.set_verbosity(logging.WARNING)
+    check_beam_flags(argv[1:])
+    manifest = build(_settings(), argv[1:])
+    _report(manifest, time.monotonic() - started)
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main, flags_parser=parse_flags)

@@ -1,0 +1,137 @@
+"""The Beam graph of a build, what is checked after it ran, and the manifest that publishes it.
+
+    files -> ReadFile -> GroupByKey(partition) -> Attribute -> GroupByKey(partition) -> BuildLists -> record files
+                 |                                   | partial counts -> combine --> side input |
+                 | items, last time --------------------------------------------> side inputs  |
+                 +-- counts ------------------------ counts --------------------------- counts -> one JSON file
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import apache_beam as beam
+from apache_beam import typehints
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from cvr.manifest import Manifest
+from pipelines import checks, statistics, write
+from pipelines.aggregates import combine
+from pipelines.counts import Counts, merge_all
+from pipelines.partition import Attribute, BuildLists
+from pipelines.reading import ReadFile
+from pipelines.settings import Settings, format_time, plan_of
+from pipelines.sources import source
+from pipelines.sources.files import InputFile
+
+_PIECES = typehints.KV[int, bytes]
+
+
+def _typed(label: str) -> beam.ParDo:
+    """Declares (int, bytes), so that the shuffle uses plain coders instead of pickle."""
+    return label >> beam.Map(lambda element: element).with_output_types(_PIECES)
+
+
+def _last_times(counts: Counts) -> list[int]:
+    return [counts["last_time"]] if "last_time" in counts else []
+
+
+def _save(counts: Counts, path: str) -> None:
+    write.write_bytes(path, json.dumps(counts).encode())
+
+
+def construct(pipeline: beam.Pipeline, settings: Settings, files: Sequence[InputFile]) -> None:
+    """Adds a build to a pipeline; its last step writes all counts to `<data folder>/counts.json`."""
+    tags = ("items", "counts", "failures")
+    read = pipeline | beam.Create(files) | beam.Reshuffle() | "Read" >> beam.ParDo(ReadFile(settings)).with_outputs(*tags, main="rows")
+    grouped = read.rows | _typed("TypeRows") | "GroupRows" >> beam.GroupByKey()
+    attributed = grouped | "Attribute" >> beam.ParDo(Attribute(settings)).with_outputs("partials", "counts", main="rows")
+    totals = (
+        attributed.partials
+        | _typed("TypePartials")
+        | "GroupPartials" >> beam.GroupByKey()
+        | "Combine" >> beam.MapTuple(lambda index, pieces: (index, combine(pieces))).with_output_types(_PIECES)
+    )
+    log_end = read.counts | "Times" >> beam.FlatMap(_last_times) | "LogEnd" >> beam.CombineGlobally(lambda times: max(times, default=0))
+    built = (
+        attributed.rows
+        | _typed("TypeAttributed")
+        | "GroupAttributed" >> beam.GroupByKey()
+        | "BuildLists"
+        >> beam.ParDo(
+            BuildLists(settings),
+            beam.pvalue.AsList(totals),
+            beam.pvalue.AsList(read.items | _typed("TypeItems")),
+            beam.pvalue.AsSingleton(log_end),
+        )
+    )
+    failures = read.failures | beam.Map(lambda message: {"failures": [message]})
+    path = FileSystems.join(settings.output, settings.data_folder, "counts.json")
+    (
+        (read.counts, attributed.counts, built, failures)
+        | beam.Flatten()
+        | "Counts" >> beam.CombineGlobally(merge_all)
+        | "Save" >> beam.Map(_save, path)
+    )
+
+
+def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
+    """Runs a build and publishes its manifest.
+
+    Raises CvrError, with nothing published, for input, flags or a spec that do not fit together; see docs/data_engineers.md.
+    """
+    settings = dataclasses.replace(settings, build_id=uuid.uuid4().hex[:12])
+    plan_of(settings)
+    files = source(settings.source).find(settings.input)
+    checks.check_columns(settings, files)
+    write.prepare_output(settings.output)
+    try:
+        pipeline = beam.Pipeline(options=PipelineOptions(list(beam_flags)))
+        construct(pipeline, settings, files)
+        pipeline.run().wait_until_finish()
+        counts = _load_counts(settings)
+        checks.check_counts(settings, counts)
+    except BaseException:
+        write.remove_data(settings.output, settings.data_folder)
+        raise
+    manifest = _manifest(settings, counts)
+    write.publish(settings.output, manifest)
+    return manifest
+
+
+def _load_counts(settings: Settings) -> Counts:
+    path = FileSystems.join(settings.output, settings.data_folder, "counts.json")
+    with FileSystems.open(path) as file:
+        return json.loads(file.read())
+
+
+def _manifest(settings: Settings, counts: Counts) -> Manifest:
+    spec = plan_of(settings).spec
+    histograms = ("list_lengths", "positions")
+    splits: dict[str, Any] = {name: {} for name, _, _ in settings.splits()}
+    for name, found in counts.get("splits", {}).items():
+        kept = {key: value for key, value in found.items() if key not in histograms}
+        kept["statistics"] = statistics.from_counts(found["statistics"])
+        kept["files"] = sorted(found["files"], key=lambda file: file["path"])
+        splits[name] = kept
+    described = {name: {key: found[key] for key in histograms} for name, found in counts.get("splits", {}).items()}
+    lists = sum(split.get("lists", 0) for split in splits.values())
+    items = sum(split.get("items", 0) for split in splits.values())
+    flags = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in ("spec_text", "build_id")}
+    return Manifest(
+        dataset=spec.dataset,
+        source=settings.source,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        spec_fingerprint=spec.fingerprint,
+        spec_text=settings.spec_text,
+        item_budget_hint=items / lists if lists else 0.0,
+        counts={**{key: value for key, value in counts.items() if key != "splits"}, "splits": described},
+        flags={**flags, **{key: format_time(flags[key]) for key in ("start", "validation_from", "test_from", "end", "log_end")}},
+        splits=splits,
+    )

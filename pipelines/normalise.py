@@ -1,0 +1,175 @@
+"""Tables of a source -> the columns that the pipeline carries; rows with bad values are set aside with their reason.
+
+Carried impressions: `customer`, `search`, `item`, `query` (hashes; 0 for a null customer), `search_id`, `time` (ms), `position`,
+`is_list` (domain search), and for features `n:<column>` (float64, NaN missing, -inf absent) and `s:<column>` (text, ABSENT absent).
+Carried engagements: `customer`, `search` (0 where null), `item`, `time`, `event` (code of the plan), `event_id` (0 where null).
+Carried items: `item` and the feature columns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from cvr.errors import CvrError
+from cvr.transforms import EMPTY, PAD, UNSEEN_VALUE
+from pipelines.batches import column, encode_dictionary, hash_column
+from pipelines.settings import IMPRESSION, Plan
+from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, as_integers, as_numbers, as_text
+
+IMPRESSIONS, ENGAGEMENTS, ITEMS = "impressions", "engagements", "items"
+REQUIRED = {
+    IMPRESSIONS: ("search_id", "time", "customer_id", "item_id", "position"),
+    ENGAGEMENTS: ("time", "customer_id", "item_id", "event"),
+    ITEMS: ("item_id",),
+}
+SEARCH_DOMAIN = "search"
+
+
+class Reasons:
+    """Why rows are bad; the first reason of a row stays."""
+
+    def __init__(self, rows: int) -> None:
+        self._codes = np.zeros(rows, np.int64)
+        self._texts: list[str] = []
+
+    def mark(self, mask: np.ndarray, text: str) -> None:
+        """Gives the rows of the mask a reason."""
+        if mask.any():
+            self._texts.append(text)
+            self._codes[mask & (self._codes == 0)] = len(self._texts)
+
+    @property
+    def good(self) -> np.ndarray:
+        """Mask of rows without a reason, bool [R]."""
+        return self._codes == 0
+
+    def items(self) -> list[tuple[int, str]]:
+        """(row, reason) of each bad row."""
+        return [(int(row), self._texts[self._codes[row] - 1]) for row in np.flatnonzero(self._codes)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cleaned:
+    """The good rows in carried columns, and (row of the input, reason) of the others."""
+
+    table: pa.Table
+    bad: list[tuple[int, str]]
+    events: dict[str, int] = dataclasses.field(default_factory=dict)
+
+
+def require_columns(name: str, have: Sequence[str], where: str) -> None:
+    """Raises CvrError naming the columns of the canonical layout that a table lacks."""
+    missing = [c for c in REQUIRED[name] if c not in have]
+    if missing:
+        raise CvrError(f"{where}: the {name} lack the column(s) {', '.join(missing)}; they have {', '.join(have) or 'none'}")
+
+
+def _ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> np.ndarray:
+    if name not in table.column_names:
+        return np.full(len(table), PAD, np.int64)
+    hashed = hash_column(as_text(table.column(name), name), PAD)
+    hashed[hashed == EMPTY] = PAD
+    if required:
+        reasons.mark(hashed == PAD, f"{name} is null or empty")
+    return hashed
+
+
+def _times(table: pa.Table, reasons: Reasons) -> np.ndarray:
+    times, null, wrong = as_integers(table.column("time"), "time")
+    reasons.mark(null, "time is null")
+    reasons.mark(wrong, "time is not a whole number of milliseconds")
+    reasons.mark(~null & ~wrong & (times < EARLIEST_MS), "time lies before 1973; times are milliseconds since 1970, not seconds")
+    reasons.mark(times > LATEST_MS, "time lies after the year 3000; times are milliseconds since 1970")
+    return times
+
+
+def _features(table: pa.Table, wanted: dict[str, set[str]], reasons: Reasons) -> dict[str, pa.Array]:
+    carried: dict[str, pa.Array] = {}
+    rows = len(table)
+    for name, kinds in sorted(wanted.items()):
+        there = name in table.column_names
+        if "n" in kinds:
+            numbers, wrong = as_numbers(table.column(name), name) if there else (np.full(rows, UNSEEN_VALUE), np.zeros(rows, bool))
+            reasons.mark(wrong, f"{name} is not a number")
+            carried[f"n:{name}"] = pa.array(numbers)
+        if "s" in kinds:
+            texts = as_text(table.column(name), name) if there else pa.array([ABSENT] * rows, pa.large_string())
+            carried[f"s:{name}"] = texts
+    return carried
+
+
+def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
+    """Impressions in carried columns. A position must be 1 or more; ids and time must be there."""
+    reasons = Reasons(len(table))
+    search = _ids(table, "search_id", reasons, required=True)
+    item = _ids(table, "item_id", reasons, required=True)
+    times = _times(table, reasons)
+    positions, null, wrong = as_integers(table.column("position"), "position")
+    reasons.mark(null, "position is null")
+    reasons.mark(wrong | (~null & ((positions < 1) | (positions >= 2**31))), "position is not a whole number from 1 on")
+    carried: dict[str, pa.Array] = {
+        "customer": pa.array(_ids(table, "customer_id", reasons, required=False)),
+        "search": pa.array(search),
+        "search_id": as_text(table.column("search_id"), "search_id"),
+        "item": pa.array(item),
+        "time": pa.array(times),
+        "position": pa.array(positions),
+        "is_list": _is_list(table),
+    }
+    if plan.needs_query:
+        carried["query"] = pa.array(_ids(table, "query", reasons, required=False))
+    carried |= _features(table, plan.columns("impression"), reasons)
+    return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
+
+
+def _is_list(table: pa.Table) -> pa.Array:
+    if "domain" not in table.column_names:
+        return pa.array(np.ones(len(table), bool))
+    return pc.equal(as_text(table.column("domain"), "domain").fill_null(SEARCH_DOMAIN), SEARCH_DOMAIN)
+
+
+def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
+    """Engagements in carried columns; those whose event the spec does not name are counted and left out."""
+    reasons = Reasons(len(table))
+    item = _ids(table, "item_id", reasons, required=True)
+    times = _times(table, reasons)
+    codes, names = encode_dictionary(as_text(table.column("event"), "event"))
+    lookup = np.array([plan.event_names.index(n) if n in plan.event_names else -1 for n in names] + [-1], np.int64)
+    reserved = np.array([n == IMPRESSION for n in names] + [False])
+    reasons.mark(codes == len(names), "event is null")
+    reasons.mark(reserved[codes], f"event {IMPRESSION!r} is reserved for impressions")
+    carried = {
+        "customer": pa.array(_ids(table, "customer_id", reasons, required=False)),
+        "search": pa.array(_ids(table, "search_id", reasons, required=False)),
+        "item": pa.array(item),
+        "time": pa.array(times),
+        "event": pa.array(lookup[codes].astype(np.int16)),
+        "event_id": pa.array(_ids(table, "event_id", reasons, required=False)),
+    }
+    good = reasons.good
+    seen = np.bincount(codes[good], minlength=len(names) + 1)
+    keep = good & (lookup[codes] >= 0)
+    events = {str(name): int(count) for name, count in zip(names, seen[:-1], strict=True) if count}
+    return Cleaned(pa.table(carried).filter(pa.array(keep)), reasons.items(), events)
+
+
+def clean_items(table: pa.Table, plan: Plan) -> Cleaned:
+    """Items in carried columns."""
+    reasons = Reasons(len(table))
+    carried: dict[str, pa.Array] = {"item": pa.array(_ids(table, "item_id", reasons, required=True))}
+    carried |= _features(table, plan.columns("item"), reasons)
+    return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
+
+
+CLEANERS = {IMPRESSIONS: clean_impressions, ENGAGEMENTS: clean_engagements, ITEMS: clean_items}
+
+
+def partition_keys(table: pa.Table) -> np.ndarray:
+    """What a row is partitioned by: its customer, else its search, else its item."""
+    customer, search, item = (column(table, name) for name in ("customer", "search", "item"))
+    return np.where(customer != PAD, customer, np.where(search != PAD, search, item))

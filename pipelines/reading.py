@@ -1,0 +1,80 @@
+"""The first Beam step: files -> cleaned Arrow batches in hash partitions, counts, and a dead-letter file of bad rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+
+from cvr.errors import CvrError
+from pipelines.batches import column, split, to_bytes
+from pipelines.counts import Counts
+from pipelines.normalise import CLEANERS, ITEMS, Cleaned, partition_keys, require_columns
+from pipelines.settings import Settings, plan_of
+from pipelines.sources import source
+from pipelines.sources.files import InputFile
+from pipelines.write import write_bytes
+
+MOST_BAD_ROWS = 10_000
+"""Bad rows of one file that are written out; all are counted."""
+
+
+def wanted_columns(settings: Settings) -> dict[str, set[str]]:
+    """The columns beyond the canonical ones that a spec reads, per table."""
+    plan = plan_of(settings)
+    query = {"query"} if plan.needs_query else set()
+    return {"impressions": set(plan.columns("impression")) | query, "engagements": set(), "items": set(plan.columns("item"))}
+
+
+class ReadFile(beam.DoFn):
+    """InputFile -> (partition, Arrow bytes); tags `items` (index, Arrow bytes), `counts` and `failures` (messages).
+
+    A file that cannot be read becomes a failure, not an exception, so that the build ends with one message that names the file.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def process(self, file: InputFile) -> Iterator[Any]:
+        counts: Counts = {"rows": {}, "bad": {}, "events": {}}
+        letters: list[dict[str, Any]] = []
+        try:
+            offsets: dict[str, int] = {}
+            for name, table in source(self._settings.source).read(file, wanted_columns(self._settings)):
+                start = offsets.get(name, 0)
+                offsets[name] = start + len(table)
+                yield from self._clean(file, name, table, start, counts, letters)
+        except CvrError as error:
+            yield beam.pvalue.TaggedOutput("failures", str(error))
+        if letters:
+            lines = "".join(json.dumps(letter, default=str) + "\n" for letter in letters)
+            path = FileSystems.join(self._settings.output, self._settings.data_folder, "bad", f"{file.index:05d}.jsonl")
+            write_bytes(path, lines.encode())
+        yield beam.pvalue.TaggedOutput("counts", counts)
+
+    def _clean(self, file: InputFile, name: str, table: pa.Table, start: int, counts: Counts, letters: list[dict[str, Any]]) -> Iterator[Any]:
+        plan = plan_of(self._settings)
+        require_columns(name, table.column_names, file.path)
+        try:
+            cleaned: Cleaned = CLEANERS[name](table, plan)
+        except CvrError as error:
+            raise CvrError(f"{file.path}: {error}") from error
+        counts["rows"][name] = counts["rows"].get(name, 0) + len(table)
+        counts["bad"][name] = counts["bad"].get(name, 0) + len(cleaned.bad)
+        for event, times in cleaned.events.items():
+            counts["events"][event] = counts["events"].get(event, 0) + times
+        for row, reason in cleaned.bad[: max(MOST_BAD_ROWS - len(letters), 0)]:
+            record = table.slice(row, 1).to_pylist()[0]
+            letters.append({"table": name, "file": file.path, "row": start + row, "reason": reason, "record": record})
+        if not len(cleaned.table):
+            return
+        if name == ITEMS:
+            yield beam.pvalue.TaggedOutput("items", (file.index, to_bytes(name, cleaned.table)))
+            return
+        last = int(column(cleaned.table, "time").max())
+        counts["last_time"] = max(last, counts.get("last_time") or last)
+        yield from split(name, cleaned.table, partition_keys(cleaned.table), self._settings.partitions)

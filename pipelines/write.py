@@ -1,0 +1,92 @@
+"""Record files and the publication of a build.
+
+Files go to `<output>/data-<id>/<split>/<day>/part-<partition>.tfrecord.gz` through Beam's filesystems; a reader only looks at what
+`manifest.json` names, and that is written last. Folders `data-*` of an output without a manifest are what killed builds left behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import google_crc32c
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from isal import igzip
+
+from cvr.errors import CvrError
+from cvr.manifest import MANIFEST_NAME, Manifest, publish_json
+
+_MASK_DELTA = 0xA282EAD8
+_DATA_FOLDER = re.compile(r"data-[0-9a-f]{12}$")
+
+
+def masked_crc(data: bytes) -> int:
+    """TFRecord's masked CRC-32C: rotated right by 15 bits, plus a constant."""
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def frame(records: Iterable[bytes]) -> bytes:
+    """Records in TFRecord framing: length, its CRC, data, its CRC, all little-endian."""
+    pieces: list[bytes] = []
+    for record in records:
+        length = struct.pack("<Q", len(record))
+        pieces += [length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record))]
+    return b"".join(pieces)
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file as it is, whatever its name says about compression, and makes its folder."""
+    folder, _ = FileSystems.split(path)
+    if not FileSystems.exists(folder):
+        try:
+            FileSystems.mkdirs(folder)
+        except OSError:
+            pass  # another worker was faster
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(data)
+
+
+def write_records(path: str, records: Iterable[bytes]) -> tuple[int, str]:
+    """Writes a gzipped TFRecord file; gives (bytes, SHA-256) of it. The same records give the same bytes."""
+    data = igzip.compress(frame(records), compresslevel=1, mtime=0)
+    write_bytes(path, data)
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
+def is_local(output: str) -> bool:
+    """Whether an output lies on this machine's file system."""
+    return "://" not in output
+
+
+def prepare_output(output: str) -> None:
+    """Refuses an output that holds a published build and removes what killed builds left in it. Raises CvrError."""
+    if FileSystems.exists(FileSystems.join(output, MANIFEST_NAME)):
+        raise CvrError(f"--output={output} holds published lists ({MANIFEST_NAME}); give a new folder, or remove this one to build anew")
+    if is_local(output) and Path(output).exists() and not Path(output).is_dir():
+        raise CvrError(f"--output={output} is a file; give a folder")
+    if not FileSystems.exists(output):
+        return
+    entries = FileSystems.match([FileSystems.join(output, "data-*")])[0].metadata_list
+    stale = [entry.path for entry in entries if _DATA_FOLDER.search(entry.path.rstrip("/"))]
+    if stale:
+        FileSystems.delete(stale)
+
+
+def remove_data(output: str, folder: str) -> None:
+    """Removes a build's own files after it failed."""
+    path = FileSystems.join(output, folder)
+    if FileSystems.exists(path):
+        FileSystems.delete([path])
+
+
+def publish(output: str, manifest: Manifest) -> None:
+    """Publishes a build: its manifest appears in one step."""
+    if is_local(output):
+        publish_json(Path(output) / MANIFEST_NAME, manifest)
+    else:
+        write_bytes(FileSystems.join(output, MANIFEST_NAME), (manifest.model_dump_json(indent=1) + "\n").encode())
