@@ -27,21 +27,23 @@ _GRACE_SECONDS = (15.0, 5.0)  # after Ctrl-C, after SIGTERM; then SIGKILL
 class Stage:
     """One step of a run.
 
-    `arguments` follow `python -m`. `published` is a pattern, relative to `folder`, of what the step publishes last; a JSON
-    file of status `training` does not count. `folder` is what is deleted to do the step again; a step that `resumes` goes
-    on with what an interrupted call of the same command left there.
+    `arguments` follow `python -m`. `output` is the folder or file that is deleted to do the step again, and `published` a
+    pattern, relative to it, of what the step publishes last (by default `output` itself). A JSON file that says `status:
+    training` or `passed: false` does not count. A step that `resumes` goes on with what an interrupted call of the same
+    command left there.
     """
 
     name: str
     heading: str
     arguments: tuple[str, ...]
-    folder: Path
-    published: str
+    output: Path
+    published: str = ""
     resumes: bool = False
 
     def is_complete(self) -> bool:
         """Whether the step's output is published."""
-        return any(_is_finished(path) for path in self.folder.glob(self.published))
+        found = self.output.glob(self.published) if self.published else [self.output]
+        return any(path.exists() and _is_finished(path) for path in found)
 
 
 class Runner:
@@ -70,22 +72,29 @@ class Runner:
         command = shlex.join(stage.arguments)
         if stage.is_complete() and not self._upstream_ran:
             self._check_same(stage, command)
-            print(f"== {stage.heading}: kept, {stage.folder} is complete", flush=True)
+            print(f"== {stage.heading}: kept, {stage.output} is complete", flush=True)
             return
         goes_on = stage.resumes and not self._upstream_ran and self._command(stage) == command
         if not goes_on:
-            remove(stage.folder)
+            remove(stage.output)
         self._upstream_ran = True
-        print(f"\n== {stage.heading}\n   python -m {command}", flush=True)
-        started = time.monotonic()
-        self._record(stage.name, command, None)
-        code = run_child(stage.arguments, self._root)
+        with self.timed(stage.name, stage.heading, command):
+            self.check(stage.name, run_child(stage.arguments, self._root))
+
+    def check(self, name: str, code: int) -> None:
+        """Raises CvrError for an exit code other than 0."""
         if code:
-            raise CvrError(
-                f"stage {stage.name!r} failed with exit code {code}; its message is above. Finished stages are kept."
-            )
-        self._record(stage.name, command, round(time.monotonic() - started, 2))
-        print(f"   {stage.name}: {self.seconds[stage.name]:.1f} s", flush=True)
+            raise CvrError(f"stage {name!r} failed with exit code {code}, see above; finished stages are kept")
+
+    @contextlib.contextmanager
+    def timed(self, name: str, heading: str, command: str) -> Iterator[None]:
+        """Announces a stage and remembers its command, and its seconds if the block ends well."""
+        print(f"\n== {heading}\n   python -m {command}", flush=True)
+        started = time.monotonic()
+        self._record(name, command, None)
+        yield
+        self._record(name, command, round(time.monotonic() - started, 2))
+        print(f"   {name}: {self.seconds[name]:.1f} s", flush=True)
 
     def _record(self, name: str, command: str, seconds: float | None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +109,7 @@ class Runner:
         if before != command:
             made = f"by another command ({before})" if before else "by something else than this demo"
             raise CvrError(
-                f"{stage.folder} was made {made}, this run would use ({command}). "
+                f"{stage.output} was made {made}, this run would use ({command}). "
                 "Start anew with --force (make demo ARGS=--force), or give another --run name (make demo RUN=<name>)"
             )
 
@@ -109,7 +118,7 @@ def _is_finished(path: Path) -> bool:
     if path.suffix != ".json":
         return True
     content = json.loads(path.read_text(encoding="utf-8"))
-    return content.get("status", "finished") == "finished"
+    return content.get("status", "finished") == "finished" and content.get("passed", True)
 
 
 def remove(path: Path) -> None:
