@@ -31,10 +31,14 @@ _QUERIES = flags.DEFINE_integer("queries", _DEFAULTS.queries, "Number of differe
 _SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "Seed of everything random.")
 _START = flags.DEFINE_string("start_date", _DEFAULTS.start_date, "First day (UTC), as 2026-01-01.")
 _LAUNCH = flags.DEFINE_integer(
-    "feature_launch_day", _DEFAULTS.feature_launch_day, "Day (0 is the first) from which the column semantic_score exists."
+    "feature_launch_day",
+    _DEFAULTS.feature_launch_day,
+    "Day (0 is the first) from which the column semantic_score exists.",
 )
 _FEED = flags.DEFINE_float("feed_share", _DEFAULTS.feed_share, "Feed pages per search, 0 to 1; 0 leaves the feed out.")
-_FORMAT = flags.DEFINE_enum("format", "parquet", FORMATS, "File format of the log; the truth is always Parquet and JSON.")
+_FORMAT = flags.DEFINE_enum(
+    "format", "parquet", FORMATS, "File format of the log; the truth is always Parquet and JSON."
+)
 flags.mark_flag_as_required("output")
 
 
@@ -53,7 +57,10 @@ def main(argv: Sequence[str]) -> None:
         feed_share=_FEED.value,
     )
     output, started = Path(_OUTPUT.value), time.monotonic()
-    with finished_folder(output) as folder, tqdm(total=settings.days, unit="day", disable=not sys.stderr.isatty()) as bar:
+    with (
+        finished_folder(output) as folder,
+        tqdm(total=settings.days, unit="day", disable=not sys.stderr.isatty()) as bar,
+    ):
         counts = generate(settings, folder, _FORMAT.value, lambda day: bar.update())
     listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     print(f"{output}: {settings.days} days from {settings.start_date}, {listed} in {time.monotonic() - started:.1f} s")

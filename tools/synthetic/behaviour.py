@@ -16,10 +16,10 @@ from tools.synthetic.searches import Lists
 from tools.synthetic.settings import BEHAVIOUR_STREAM, WEIGHTS, Settings
 from tools.synthetic.world import World
 
-OUTSIDE_MEAN, OUTSIDE_SPREAD = 3.6, 1.0
+OUTSIDE_MEAN, OUTSIDE_SPREAD = 3.0, 1.0
 SECOND_PURCHASE_SHARE = 0.04
 EXAMINATION = 0.35
-CLICK_INTERCEPT, CLICK_SLOPE = -2.0, 0.8
+CLICK_INTERCEPT, CLICK_SLOPE = -2.2, 1.0
 CART_INTERCEPT, CART_SLOPE = -2.2, 0.6
 
 
@@ -41,7 +41,6 @@ def utility_terms(world: World, today: ItemDay, lists: Lists) -> dict[str, np.nd
     customer = lists.customer[lists.list_index]
     catalogue, queries, customers = world.catalogue, world.queries, world.customers
     attractiveness, price = today.attractiveness[item], today.price_rank[item]
-    brand_taste = (customers.taste[customer] * catalogue.brand_vector[catalogue.brand[item]]).sum(axis=1)
     parts = {
         "attractiveness": attractiveness,
         "quality": catalogue.quality[item],
@@ -53,7 +52,7 @@ def utility_terms(world: World, today: ItemDay, lists: Lists) -> dict[str, np.nd
         "query_item": (queries.vector[query] * catalogue.query_vector[item]).sum(axis=1),
         "customer_engagement": customers.herding[customer] * attractiveness,
         "customer_understanding": customers.precision[customer] * lists.match,
-        "customer_brand": brand_taste,
+        "customer_brand": customers.brand_taste[customer, catalogue.brand[item]],
         "customer_item": pair_normal(customer, item, salt=3),
         "third_order": customers.thrift[customer] * queries.budget[query] * price,
     }
@@ -68,7 +67,7 @@ def behave(settings: Settings, world: World, today: ItemDay, lists: Lists, day: 
     outside = OUTSIDE_MEAN + OUTSIDE_SPREAD * rng.standard_normal(len(lists.size))
     purchased, probability = _choose(utility, outside, lists, rng)
     appeal = utility - terms["position"]
-    examined = lists.position ** -EXAMINATION
+    examined = lists.position**-EXAMINATION
     clicked = rng.random(len(utility)) < examined * _sigmoid(CLICK_INTERCEPT + CLICK_SLOPE * appeal)
     clicked |= purchased
     carted = clicked & (rng.random(len(utility)) < _sigmoid(CART_INTERCEPT + CART_SLOPE * appeal))

@@ -9,9 +9,8 @@ import numpy as np
 from tools.synthetic import vocabulary
 from tools.synthetic.settings import ITEM_STREAM, WORLD_STREAM, Settings
 
-BRANDS_PER_CATEGORY = 6
+BRANDS = 12
 ATTRIBUTES_PER_CATEGORY = 8
-TASTE_RANK = 4
 QUERY_RANK = 4
 RELEASE_HORIZON = 60
 LATE_SHARE = 0.15
@@ -24,7 +23,7 @@ class Catalogue:
     """Everything about `I` items that does not change; rows are sorted by category."""
 
     category: np.ndarray  # [I] int
-    brand: np.ndarray  # [I] int, brands belong to one category
+    brand: np.ndarray  # [I] int, every brand sells in every category
     attributes: np.ndarray  # [I, 2] int, two different ids
     title: np.ndarray  # [I] str
     popularity: np.ndarray  # [I] share of exposure wanted by the logging policy; sums to 1
@@ -34,7 +33,6 @@ class Catalogue:
     review_count: np.ndarray  # [I] int
     base_price: np.ndarray  # [I] currency units
     price_centre: np.ndarray  # [I] log of the category's typical price
-    brand_vector: np.ndarray  # [brands, TASTE_RANK]
     query_vector: np.ndarray  # [I, QUERY_RANK], meets the query's vector
     phase: np.ndarray  # [I, 3] phases of the daily drift
     release_day: np.ndarray  # [I] int, 0 for most
@@ -70,7 +68,7 @@ def build_catalogue(settings: Settings) -> Catalogue:
     rng = settings.rng(WORLD_STREAM, 0)
     count, categories = settings.items, settings.categories
     category = np.sort(np.arange(count) % categories)
-    brand = category * BRANDS_PER_CATEGORY + rng.integers(0, BRANDS_PER_CATEGORY, count)
+    brand = rng.integers(0, BRANDS, count)
     pools = np.stack([rng.permutation(len(vocabulary.ATTRIBUTES))[:ATTRIBUTES_PER_CATEGORY] for _ in range(categories)])
     picks = rng.random((count, ATTRIBUTES_PER_CATEGORY)).argsort(axis=1)[:, :2]
     quality, appeal = rng.standard_normal(count), rng.standard_normal(count)
@@ -78,10 +76,10 @@ def build_catalogue(settings: Settings) -> Catalogue:
     review_count = np.minimum(5000, rng.poisson(popularity / popularity.mean() * 40.0)).astype(np.int64)
     noise = rng.standard_normal(count) * 1.5 / np.sqrt(1.0 + review_count)
     price_centre = rng.uniform(np.log(8.0), np.log(200.0), categories)[category]
-    brand_premium = rng.normal(0.0, 0.25, categories * BRANDS_PER_CATEGORY)[brand]
+    brand_premium = rng.normal(0.0, 0.25, BRANDS)[brand]
     late = rng.random(count) < LATE_SHARE
     attributes = pools[category[:, None], picks]
-    brand_name = np.array(vocabulary.brand_names(categories * BRANDS_PER_CATEGORY), dtype=object)
+    brand_name = np.array(vocabulary.brand_names(BRANDS), dtype=object)
     return Catalogue(
         category=category,
         brand=brand,
@@ -94,7 +92,6 @@ def build_catalogue(settings: Settings) -> Catalogue:
         review_count=review_count,
         base_price=np.exp(price_centre + brand_premium + rng.normal(0.0, 0.4, count)),
         price_centre=price_centre,
-        brand_vector=rng.standard_normal((categories * BRANDS_PER_CATEGORY, TASTE_RANK)) / np.sqrt(TASTE_RANK),
         query_vector=rng.standard_normal((count, QUERY_RANK)) / np.sqrt(QUERY_RANK),
         phase=rng.uniform(0.0, 2.0 * np.pi, (count, 3)),
         release_day=np.where(late, rng.integers(1, RELEASE_HORIZON, count), 0),
@@ -113,7 +110,7 @@ def item_day(settings: Settings, catalogue: Catalogue, day: int) -> ItemDay:
     waves = np.sin(2.0 * np.pi * day / np.array([5.0, 17.0, 90.0]) + catalogue.phase)
     sale = rng.random(len(waves)) < SALE_SHARE
     price = catalogue.base_price * np.exp(0.05 * waves.sum(axis=1) - 0.22 * sale)
-    attractiveness = (0.75 * catalogue.appeal + 0.5 * catalogue.quality + 0.25 * waves[:, 1:].sum(axis=1)) / 0.97
+    attractiveness = (0.7 * catalogue.appeal + 0.55 * catalogue.quality + 0.15 * waves[:, 1:].sum(axis=1)) / 0.91
     return ItemDay(
         price=np.round(price, 2),
         price_rank=(np.log(price) - catalogue.price_centre) / 0.5,

@@ -6,12 +6,13 @@ import dataclasses
 
 import numpy as np
 
-from tools.synthetic.catalogue import TASTE_RANK
+from tools.synthetic.catalogue import BRANDS
 from tools.synthetic.queries import Queries
 from tools.synthetic.settings import WORLD_STREAM, Settings
 
 NEEDS = 4
 SEGMENTS = 8
+FAVOURITE_BRANDS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Customers:
     herding: np.ndarray  # [U] weight on what others like (meets engagement)
     precision: np.ndarray  # [U] weight on a good match (meets understanding)
     thrift: np.ndarray  # [U] how literally budget words are meant (third order)
-    taste: np.ndarray  # [U, TASTE_RANK], meets the brand's vector
+    brand_taste: np.ndarray  # [U, BRANDS], high for a few favourite brands; mean 0 and variance 1 over brands
     interest: np.ndarray  # [U, C] shares over categories
     needs: np.ndarray  # [U, NEEDS] queries asked again and again
 
@@ -40,7 +41,7 @@ def build_customers(settings: Settings, queries: Queries) -> Customers:
     activity = rng.gamma(1.5, 1.0, count) + 0.05
     segment = rng.integers(0, SEGMENTS, count)
     signs = 2.0 * ((segment[:, None] >> np.arange(3)) & 1) - 1.0
-    traits = 0.85 * signs + 0.5 * rng.standard_normal((count, 3))
+    traits = 0.95 * signs + 0.3 * rng.standard_normal((count, 3))
     interest = rng.gamma(0.25, 1.0, (count, settings.categories)) + 1e-6
     interest /= interest.sum(axis=1, keepdims=True)
     customer = np.repeat(np.arange(count), NEEDS)
@@ -51,10 +52,17 @@ def build_customers(settings: Settings, queries: Queries) -> Customers:
         herding=traits[:, 0],
         precision=traits[:, 1],
         thrift=traits[:, 2],
-        taste=rng.standard_normal((count, TASTE_RANK)),
+        brand_taste=_favourites(count, rng),
         interest=interest,
         needs=draw_in_category(queries.category[:-1], queries.popularity, category, rng).reshape(count, NEEDS),
     )
+
+
+def _favourites(count: int, rng: np.random.Generator) -> np.ndarray:
+    """[U, BRANDS] standardised indicator of FAVOURITE_BRANDS brands per customer."""
+    chosen = rng.random((count, BRANDS)).argsort(axis=1) < FAVOURITE_BRANDS
+    share = FAVOURITE_BRANDS / BRANDS
+    return (chosen - share) / np.sqrt(share * (1.0 - share))
 
 
 def draw_rows(shares: np.ndarray, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -49,7 +49,11 @@ def draw_events(
     """
     rng = settings.rng(EVENT_STREAM, day, int(feed))
     delay, frames = np.zeros(len(lists.item), dtype=np.int64), []
-    for event, happened in (("click", behaviour.clicked), ("cart", behaviour.carted), ("purchase", behaviour.purchased)):
+    for event, happened in (
+        ("click", behaviour.clicked),
+        ("cart", behaviour.carted),
+        ("purchase", behaviour.purchased),
+    ):
         delay = delay + STEP_DELAYS[event].draw(len(delay), rng)
         rows = np.flatnonzero(happened)
         frames.append(pd.DataFrame({"row": rows, "event": event, "delay": delay[rows]}))

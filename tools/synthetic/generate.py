@@ -32,7 +32,9 @@ class Day:
     events: pd.DataFrame
 
 
-def generate(settings: Settings, folder: Path, file_format: str, progress: Callable[[int], None] = lambda day: None) -> dict[str, int]:
+def generate(
+    settings: Settings, folder: Path, file_format: str, progress: Callable[[int], None] = lambda day: None
+) -> dict[str, int]:
     """Writes impressions/, engagements/, items/ and truth/ into `folder`; returns row counts."""
     world, shares = build_world(settings), Shares()
     write_table(item_table(world), folder / "items", "items", file_format)
@@ -42,7 +44,9 @@ def generate(settings: Settings, folder: Path, file_format: str, progress: Calla
         made, date = _day(settings, world, shares, day), settings.date(day).isoformat()
         write_table(made.impressions, folder / "impressions", date, file_format)
         write_table(made.truth, folder / "truth" / "impressions", date, "parquet")
-        write_table(made.events[TRUE_EVENT_COLUMNS].drop_duplicates("event_id"), folder / "truth" / "events", date, "parquet")
+        write_table(
+            made.events[TRUE_EVENT_COLUMNS].drop_duplicates("event_id"), folder / "truth" / "events", date, "parquet"
+        )
         pending = pd.concat([pending, made.events], ignore_index=True)
         due = pending["file_day"] <= day
         today = pending[due].sort_values(["time", "event_id"], kind="stable", ignore_index=True)

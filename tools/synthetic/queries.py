@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tools.synthetic import vocabulary
-from tools.synthetic.catalogue import BRANDS_PER_CATEGORY, QUERY_RANK, Catalogue, zipf
+from tools.synthetic.catalogue import BRANDS, QUERY_RANK, Catalogue, zipf
 from tools.synthetic.settings import WORLD_STREAM, Settings
 
 
@@ -38,7 +38,7 @@ def build_queries(settings: Settings, catalogue: Catalogue) -> Queries:
     picks = rng.random((draws, catalogue.category_attributes.shape[1])).argsort(axis=1)[:, :2]
     attributes = catalogue.category_attributes[category[:, None], picks]
     attributes = np.where(np.arange(2) < asked[:, None], attributes, -1)
-    brand = category * BRANDS_PER_CATEGORY + rng.integers(0, BRANDS_PER_CATEGORY, draws)
+    brand = rng.integers(0, BRANDS, draws)
     brand = np.where(rng.random(draws) < 0.2, brand, -1)
     budget = np.searchsorted([0.25, 0.75], rng.random(draws), side="right") - 1
     text = _texts(catalogue, category, attributes, brand, budget, rng)

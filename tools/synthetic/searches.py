@@ -77,7 +77,9 @@ def _candidates(
     source = rng.random(len(lists))
     categories = len(catalogue.category_name)
     neighbour = (category + 1) % categories
-    target = np.where(source < SAME_CATEGORY, category[lists], np.where(source < NEIGHBOUR_CATEGORY, neighbour[lists], -1))
+    target = np.where(
+        source < SAME_CATEGORY, category[lists], np.where(source < NEIGHBOUR_CATEGORY, neighbour[lists], -1)
+    )
     item = draw_in_category(catalogue.category, catalogue.popularity, target, rng)
     released = today.released[item]
     lists, item = lists[released], item[released]
@@ -104,7 +106,11 @@ def _display(
     match_score = true_match + MATCH_NOISE * pair_normal(*pair, salt=1)
     log_popularity = np.log(world.catalogue.popularity)
     popularity = (log_popularity - log_popularity.mean()) / log_popularity.std()
-    score = POLICY.match * match_score + POLICY.popularity * popularity[item] + POLICY.noise * rng.standard_normal(len(item))
+    score = (
+        POLICY.match * match_score
+        + POLICY.popularity * popularity[item]
+        + POLICY.noise * rng.standard_normal(len(item))
+    )
     order = np.lexsort((-score, list_index))
     size = np.bincount(list_index, minlength=len(time))
     position = np.arange(len(item)) - np.repeat(np.cumsum(size) - size, size) + 1

@@ -23,9 +23,9 @@ class Settings:
 
     days: int = 21
     searches_per_day: int = 2500
-    customers: int = 3000
+    customers: int = 2000
     items: int = 2000
-    queries: int = 1200
+    queries: int = 600
     seed: int = 1
     start_date: str = "2026-01-01"
     feature_launch_day: int = 10
@@ -77,18 +77,18 @@ class Weights:
     """
 
     attractiveness: float = 0.9
-    quality: float = 0.6
-    stock: float = 3.0
-    price: float = 0.5
-    position: float = 0.45
-    match: float = 0.9
-    query_price: float = 0.5
-    query_item: float = 0.6
-    customer_engagement: float = 0.55
-    customer_understanding: float = 0.55
-    customer_brand: float = 0.6
-    customer_item: float = 0.4
-    third_order: float = 0.4
+    quality: float = 0.55
+    stock: float = 2.5
+    price: float = 0.6
+    position: float = 0.4
+    match: float = 0.8
+    query_price: float = 0.45
+    query_item: float = 0.35
+    customer_engagement: float = 0.6
+    customer_understanding: float = 0.6
+    customer_brand: float = 0.45
+    customer_item: float = 0.25
+    third_order: float = 0.5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,9 @@ def list_ids(settings: Settings, world: World, lists: Lists, day: int, feed: boo
     customer_id = world.customers.customer_id[lists.customer]
     anonymous = (number * 2654435761 + day) % 1000 < 1000 * ANONYMOUS_SHARE
     slot = (lists.time - settings.day_start(day)) // SESSION
-    session_id = [f"{settings.date(day):%Y%m%d}-{customer}-{part}" for customer, part in zip(customer_id, slot, strict=True)]
+    session_id = [
+        f"{settings.date(day):%Y%m%d}-{customer}-{part}" for customer, part in zip(customer_id, slot, strict=True)
+    ]
     return {
         "search_id": search_id,
         "customer_id": np.where(anonymous, None, customer_id),
