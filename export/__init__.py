@@ -1,0 +1,1 @@
+"""From a trained run to a served model: SavedModel, parity gate, local gRPC server and client."""

@@ -1,0 +1,150 @@
+"""The comparisons of the parity gate. Each gives the largest absolute difference over the logits of all tasks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cvr import records
+from cvr.data import Budget, assemble
+from cvr.schema import FeatureSpec
+from export.client import Client
+from export.lists import permuted
+from export.preprocess import encode_request
+from export.request import Search, to_arrays
+from export.servable import DEFAULT_SIGNATURE, Servable
+from export.signatures import EXAMPLES, LIST_SIZE, ServedRanker
+
+CONCURRENT = 16
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A check's outcome over `logits` compared numbers; infinite where one of them is no finite number."""
+
+    name: str
+    meaning: str
+    max_abs_diff: float
+    logits: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is compared: a checkpoint's ranker, its SavedModel in this process, and a server of it."""
+
+    spec: FeatureSpec
+    ranker: ServedRanker
+    servable: Servable
+    client: Client
+
+    def logits(self, outputs: Arrays) -> np.ndarray:
+        """Outputs by task -> [N, T]."""
+        return np.stack([outputs[task] for task in self.spec.task_names], axis=1)
+
+    def of_records(self, serialized: Sequence[bytes], budget: Budget | None = None) -> np.ndarray:
+        """The checkpoint's logits [N, T] of all items of list records in one batch, padded to the budget as in evaluation."""
+        batch = assemble(self.spec, records.parse(self.spec, tf.constant(serialized)), budget)
+        context, items = self.ranker.extract(batch)
+        projected = tf.gather(self.ranker.project_context(context), batch["list_index"])
+        return self.ranker.score(projected, items).numpy()[batch["item_mask"].numpy() > 0]
+
+    def of_request(self, arrays: Arrays) -> np.ndarray:
+        """The checkpoint's logits [n, T] of a raw request."""
+        batch = encode_request(self.spec, {name: tf.constant(v, _dtype(v)) for name, v in arrays.items()})
+        context, items = self.ranker.extract(batch)
+        return self.ranker.score(self.ranker.project_context(context), items).numpy()
+
+    def served(self, arrays: Arrays, signature: str = DEFAULT_SIGNATURE) -> np.ndarray:
+        """The server's logits [n, T]."""
+        return self.logits(self.client.predict(arrays, signature))
+
+
+def compare_all(subject: Subject, serialized: Sequence[bytes], searches: Sequence[Search]) -> list[Difference]:
+    """All checks, in the order in which a failure is best looked for."""
+    return [*_compare_lists(subject, serialized), *_compare_requests(subject, searches)]
+
+
+def _compare_lists(subject: Subject, serialized: Sequence[bytes]) -> list[Difference]:
+    spec = subject.spec
+    alone = [subject.of_records([record]) for record in serialized]
+    total = sum(map(len, alone))
+    padded = subject.of_records(serialized, Budget(items=total + 37, lists=len(serialized) + 3))
+    together = subject.servable.run("score_lists", {EXAMPLES: np.array(serialized, object)})
+    requests = [{EXAMPLES: np.array([record], object)} for record in serialized]
+    orders = [np.random.default_rng(row).permutation(len(scores)) for row, scores in enumerate(alone)]
+    moved = [permuted(spec, record, order) for record, order in zip(serialized, orders, strict=True)]
+    back = [
+        subject.served({EXAMPLES: np.array([record], object)}, "score_lists")[np.argsort(order)]
+        for record, order in zip(moved, orders, strict=True)
+    ]
+    one_by_one = [subject.served(request, "score_lists") for request in requests]
+    at_once = _concurrently(lambda request: subject.served(request, "score_lists"), requests)
+    if together[LIST_SIZE].tolist() != list(map(len, alone)):
+        raise AssertionError("the SavedModel cuts the items into other lists than the checkpoint")
+    return [
+        _differ("padding", "checkpoint: lists alone = beside other lists and padding", [padded], alone),
+        _differ("saved_model", "SavedModel = checkpoint, all lists in one call", [subject.logits(together)], [padded]),
+        _differ("grpc", "gRPC = checkpoint, one list a call", one_by_one, [padded]),
+        _differ("batch_mates", f"gRPC: {CONCURRENT} calls at a time = one at a time", at_once, one_by_one),
+        _differ("permutation", "gRPC: rows in another order, same positions", back, one_by_one),
+    ]
+
+
+def _compare_requests(subject: Subject, searches: Sequence[Search]) -> list[Difference]:
+    infos = subject.servable.inputs(DEFAULT_SIGNATURE)
+    requests = [to_arrays(search, infos) for search in searches]
+    one_by_one = [subject.served(request) for request in requests]
+    by_item = {name for name, info in infos.items() if info.shape == (None,) and "." not in name}
+    moved = []
+    for seed, request in enumerate(requests):
+        order = np.random.default_rng(seed).permutation(len(request["item_id"]))
+        shuffled = {name: values[order] if name in by_item else values for name, values in request.items()}
+        moved.append(subject.served(shuffled)[np.argsort(order)])
+    at_once = _concurrently(subject.served, requests)
+    in_two = [subject.served(subject.client.predict(request, "preprocess"), "score") for request in requests]
+    return [
+        _differ("raw_requests", "raw requests: gRPC = checkpoint", one_by_one, [subject.of_request(r) for r in requests]),
+        _differ("two_phases", "raw requests: preprocess, then score = one call", in_two, one_by_one),
+        _differ("raw_batch_mates", f"raw requests: {CONCURRENT} at a time = one at a time", at_once, one_by_one),
+        _differ("raw_permutation", "raw requests: rows in another order, same item_offset", moved, one_by_one),
+    ]
+
+
+def _concurrently(call: Callable[[Arrays], np.ndarray], requests: Sequence[Arrays]) -> list[np.ndarray]:
+    with futures.ThreadPoolExecutor(CONCURRENT) as pool:
+        return list(pool.map(call, requests))
+
+
+def _differ(name: str, meaning: str, left: Sequence[np.ndarray], right: Sequence[np.ndarray]) -> Difference:
+    a, b = np.concatenate(left), np.concatenate(right)
+    if a.shape != b.shape:
+        raise AssertionError(f"{name}: {a.shape} logits against {b.shape}")
+    finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
+    return Difference(name, meaning, float(np.abs(a - b).max()) if finite else float("inf"), a.size)
+
+
+def _dtype(values: np.ndarray) -> tf.DType:
+    return tf.string if values.dtype == object else tf.as_dtype(values.dtype)
+
+
+def report(differences: Sequence[Difference], tolerance: float) -> dict[str, Any]:
+    """The content of parity.json: each check's largest difference, the largest of all, and whether it passes."""
+    largest = max(entry.max_abs_diff for entry in differences)
+    checks = {entry.name: {"max_abs_diff": entry.max_abs_diff, "logits": entry.logits} for entry in differences}
+    return {"max_abs_diff": largest, "tolerance": tolerance, "passed": largest <= tolerance, "checks": checks}
+
+
+def table(differences: Sequence[Difference], tolerance: float) -> str:
+    """A line per check."""
+    width = max(len(entry.meaning) for entry in differences)
+    verdicts = ["ok  " if entry.max_abs_diff <= tolerance else "FAIL" for entry in differences]
+    return "\n".join(
+        f"{verdict}  {entry.meaning:<{width}}  {entry.max_abs_diff:9.2e}  {entry.logits} logits"
+        for verdict, entry in zip(verdicts, differences, strict=True)
+    )

@@ -1,0 +1,128 @@
+"""The signatures of the SavedModel: what one call of a served model takes and gives (docs/serving.md).
+
+    preprocess       raw request -> context_projection [1, W], item_features [n, Di]; on the CPU
+    score            context_projection [1, W] or [n, W], item_features [n, Di] -> scores; the backbone, on the GPU where there is one
+    serving_default  raw request -> scores, in one call; the backbone inside a BatchFunction
+    score_lists      examples string [R] (list records) -> scores of all items [N], list_size int32 [R]; offline scoring and parity
+
+Scores are float32 [n]: one logit per task under the task's name, and `score`, the ranking score (the primary task's logit). Rows keep the
+order of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from cvr import records
+from cvr.data import assemble
+from cvr.errors import CvrError
+from cvr.schema import FeatureSpec
+from export.batching import Batching, batched
+from export.inputs import request_inputs
+from export.preprocess import Tensors, display_offsets, encode_request
+
+SCORE = "score"
+LIST_SIZE = "list_size"
+CONTEXT, ITEMS, EXAMPLES = "context_projection", "item_features", "examples"
+CPU, GPU = "/CPU:0", "/GPU:0"
+
+
+class ServedRanker(Protocol):
+    """What a ranker offers to export: `cvr.ranker.Ranker` in two halves, once per list and once per item."""
+
+    variables: Any
+
+    def extract(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """Batch -> (context [B, Dc], items [N, Di])."""
+
+    def project_context(self, context: tf.Tensor) -> tf.Tensor:
+        """[B, Dc] -> [B, W]."""
+
+    def score(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        """([N, W] or [1, W], [N, Di]) -> logits [N, T]."""
+
+
+class ServingModule(tf.Module):
+    """The SavedModel's root: the ranker's variables and the four signatures over them."""
+
+    def __init__(self, spec: FeatureSpec, ranker: ServedRanker, batching: Batching) -> None:
+        """Raises CvrError where a task's name is that of another output."""
+        super().__init__(name="serving")
+        taken = {SCORE, LIST_SIZE} & set(spec.task_names)
+        if taken:
+            raise CvrError(f"tasks.{taken.pop()}: a served model has another output of that name; rename the task in the spec")
+        self._spec = spec
+        # Plain functions, not attributes that tf.Module would track: a SavedModel needs the variables and not Keras' bookkeeping.
+        self._ranker = _Opaque(ranker)
+        self.ranker_variables = list(ranker.variables)
+        self._batched = batched(self._backbone, batching)
+
+    def signatures(self) -> dict[str, Any]:
+        """Concrete functions by signature name; traces all of them."""
+        raw = {entry.name: entry.tensor_spec() for entry in request_inputs(self._spec)}
+        examples = {EXAMPLES: tf.TensorSpec([None], tf.string, name=EXAMPLES)}
+        preprocess = _concrete(self._preprocess, raw)
+        widths = {name: preprocess.structured_outputs[name].shape[1] for name in (CONTEXT, ITEMS)}
+        halves = {name: tf.TensorSpec([None, width], tf.float32, name=name) for name, width in widths.items()}
+        return {
+            "preprocess": preprocess,
+            "score": _concrete(self._score, halves),
+            "serving_default": _concrete(self._serve, raw),
+            "score_lists": _concrete(self._score_lists, examples),
+        }
+
+    def _halves(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        context, items = self._ranker.value.extract(batch)
+        return self._ranker.value.project_context(context), items
+
+    def _backbone(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        with tf.device(GPU):
+            return self._ranker.value.score(context_projection, items)
+
+    def _preprocess(self, inputs: Tensors) -> Tensors:
+        with tf.device(CPU):
+            projection, items = self._halves(encode_request(self._spec, inputs))
+        return {CONTEXT: projection, ITEMS: items}
+
+    def _score(self, inputs: Tensors) -> Tensors:
+        rows, items = tf.shape(inputs[CONTEXT])[0], tf.shape(inputs[ITEMS])[0]
+        message = "input context_projection must have 1 row or as many as input item_features, which must have at least 1; rows:"
+        fits = tf.logical_and(items > 0, tf.logical_or(tf.equal(rows, 1), tf.equal(rows, items)))
+        with tf.control_dependencies([tf.debugging.Assert(fits, [message, rows, items])]):
+            inputs = {name: tf.identity(value) for name, value in inputs.items()}
+        return self._outputs(self._backbone(inputs[CONTEXT], inputs[ITEMS]))
+
+    def _serve(self, inputs: Tensors) -> Tensors:
+        halves = self._preprocess(inputs)
+        with tf.device(CPU):
+            context = tf.repeat(halves[CONTEXT], tf.shape(halves[ITEMS])[0], axis=0)
+        return self._outputs(self._batched(context, halves[ITEMS]))
+
+    def _score_lists(self, inputs: Tensors) -> Tensors:
+        with tf.device(CPU):
+            some = tf.debugging.Assert(tf.size(inputs[EXAMPLES]) > 0, ["input examples holds no record; send at least one"])
+            with tf.control_dependencies([some]):
+                batch = assemble(self._spec, records.parse(self._spec, tf.identity(inputs[EXAMPLES])))
+            batch["item_offset"] = display_offsets(batch["list_index"], batch["position"])
+            projection, items = self._halves(batch)
+            context = tf.gather(projection, batch["list_index"])
+        return self._outputs(self._batched(context, items)) | {LIST_SIZE: batch["list_size"]}
+
+    def _outputs(self, logits: tf.Tensor) -> Tensors:
+        tasks = self._spec.task_names
+        scores = {task: logits[:, column] for column, task in enumerate(tasks)}
+        return scores | {SCORE: tf.identity(scores[self._spec.primary_task])}
+
+
+class _Opaque:
+    """Holds an object out of TensorFlow's sight."""
+
+    def __init__(self, value: ServedRanker) -> None:
+        self.value = value
+
+
+def _concrete(function: Callable[[Tensors], Tensors], specs: dict[str, tf.TensorSpec]) -> Any:
+    return tf.function(function, autograph=False).get_concrete_function(specs)

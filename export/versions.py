@@ -1,0 +1,87 @@
+"""Version folders `<base>/<digits>/` as TF Serving reads them, published whole by one rename."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from cvr.errors import CvrError
+
+MODEL_FILE = "saved_model.pb"
+
+
+def published(base: Path) -> dict[int, Path]:
+    """Versions under a base folder, lowest first. Empty where there is none."""
+    if not base.is_dir():
+        return {}
+    found = {int(p.name): p for p in base.iterdir() if p.name.isdecimal() and p.name.isascii() and p.is_dir()}
+    return dict(sorted(found.items()))
+
+
+def newest(path: str | Path) -> Path:
+    """The newest version under a base folder, or the version folder itself if that is what was given. Raises CvrError without one."""
+    folder = Path(path)
+    if (folder / MODEL_FILE).is_file():
+        return folder
+    versions = published(folder)
+    if not versions:
+        raise CvrError(f"no model version under {folder}; export one first: python -m export.save --run=RUN --output={folder}")
+    version, found = versions.popitem()
+    if not (found / MODEL_FILE).is_file():
+        raise CvrError(f"version {version} in {found} has no {MODEL_FILE}; remove the folder and export again")
+    return found
+
+
+def choose_version(base: Path, wanted: str | None) -> int:
+    """The version to publish: the highest one plus 1, or `wanted`. Raises CvrError if it is not a number or is there already."""
+    versions = published(base)
+    if wanted is None or wanted == "":
+        return max(versions, default=0) + 1
+    if not (wanted.isascii() and wanted.isdecimal()) or not 0 < int(wanted) < 2**63 or wanted.startswith("0"):
+        raise CvrError(f"--version={wanted} must be a whole number above 0, without leading zeros: TF Serving orders versions by it")
+    if int(wanted) in versions:
+        raise CvrError(
+            f"version {wanted} is already published in {versions[int(wanted)]} and is never changed; "
+            f"give another --version or none (the next is {max(versions) + 1})"
+        )
+    return int(wanted)
+
+
+def publish(base: Path, version: int, write: Callable[[Path], None]) -> Path:
+    """Lets `write` fill a hidden folder, flushes it to disk and renames it to `<base>/<version>`.
+
+    Whatever interrupts `write` removes the hidden folder, and a killed process leaves one that no reader takes for a version.
+    Raises CvrError when the version came into being meanwhile.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    temporary = base / f".{version}.{uuid.uuid4().hex[:8]}.tmp"
+    final = base / str(version)
+    try:
+        write(temporary)
+        _flush(temporary)
+        if final.exists():
+            raise CvrError(f"version {version} was published in {final} meanwhile; export again for the next version")
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    _sync(base)
+    return final
+
+
+def _flush(folder: Path) -> None:
+    for root, _, files in os.walk(folder):
+        for name in files:
+            _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
