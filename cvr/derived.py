@@ -49,7 +49,10 @@ class DerivedFeatures:
         assert feature.derive is not None
         operation: Callable[[Derive], tf.Tensor] = getattr(self, f"_{feature.derive.op}")
         values = tf.cast(operation(feature.derive), tf.float32)
-        per_list = values.shape.rank == 1 and feature.derive.op in CONTEXT_OPS
+        per_list = feature.derive.op in CONTEXT_OPS
+        if feature.derive.history is not None:
+            unseen = self._unseen(feature.derive.history)
+            values = tf.where(unseen if per_list else tf.gather(unseen, self._batch["list_index"]), NAN, values)
         if feature.level == "item" and per_list:
             return tf.gather(values, self._batch["list_index"])
         return values
@@ -60,6 +63,11 @@ class DerivedFeatures:
         return self._cache[key]
 
     # The customer's history -------------------------------------------------------------------------------------------------
+
+    def _unseen(self, history: str) -> tf.Tensor:
+        """bool [B]: lists whose history is unseen, which is not the same as empty."""
+        item = self._batch[f"seq/{history}/item"]
+        return self._cached(("unseen", history), lambda: tf.reduce_any(tf.equal(item, transforms.UNSEEN), axis=1))
 
     def _events(self, derive: Derive) -> tf.Tensor:
         """bool [B, K]: real events that pass the filters of `derive`."""

@@ -27,19 +27,21 @@ class Extraction(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.spec, self.layout = spec, Layout.of(spec)
         self.numericals = {level: self._numericals(level) for level in ("context", "item") if self._columns(level)}
-        self.tables: dict[str, HashedEmbedding] = {}
-        for feature in spec.features.values():
-            if feature.kind != "numerical":
-                name, size = spec.embedding_of(feature)
-                self.tables.setdefault(name, HashedEmbedding(size.buckets, size.dim, name=f"table_{name}"))
-        self._events, self._encoders = {}, {}
-        for feature in spec.select(kind="sequence"):
-            assert feature.history is not None
-            dim = spec.embedding_of(feature)[1].dim
-            self._events[feature.name] = EventEmbedding(len(feature.history.events), dim, name=f"events_{feature.name}")
-            encoder = HistoryMean if feature.encoder == "mean" else TargetAttention
-            arguments = {} if feature.encoder == "mean" else {"dim": dim}
-            self._encoders[feature.name] = encoder(name=f"encoder_{feature.name}", **arguments)
+        sizes = dict(spec.embedding_of(f) for f in spec.features.values() if f.kind != "numerical")
+        self.tables = {name: HashedEmbedding(size.buckets, size.dim, name=f"table_{name}") for name, size in sizes.items()}
+        sequences = spec.select(kind="sequence")
+        self._events = {f.name: self._event_embedding(f) for f in sequences}
+        self._encoders = {f.name: self._encoder(f) for f in sequences}
+
+    def _event_embedding(self, feature: Feature) -> EventEmbedding:
+        assert feature.history is not None
+        dim = self.spec.embedding_of(feature)[1].dim
+        return EventEmbedding(len(feature.history.events), dim, name=f"events_{feature.name}")
+
+    def _encoder(self, feature: Feature) -> HistoryMean | TargetAttention:
+        if feature.encoder == "mean":
+            return HistoryMean(name=f"encoder_{feature.name}")
+        return TargetAttention(self.spec.embedding_of(feature)[1].dim, name=f"encoder_{feature.name}")
 
     def _columns(self, level: str) -> list[Feature]:
         stored = self.spec.select(kind="numerical", level=level, stored=True)
@@ -54,42 +56,43 @@ class Extraction(tf.keras.layers.Layer):
         """The embedding tables: sparse gradients, lazily updated."""
         return [table.table for table in self.tables.values()]
 
-    def raw_numericals(self, batch: Batch, level: str) -> tf.Tensor:
+    def raw_numericals(self, batch: Batch, level: str, derived: DerivedFeatures | None = None) -> tf.Tensor:
         """Stored and derived numericals of a level before any transform: `[B or N, C]`, columns as in `numericals[level]`."""
-        derived = DerivedFeatures(self.spec, batch)
+        derived = derived or DerivedFeatures(self.spec, batch)
         computed = [derived.compute(f)[:, None] for f in self.spec.select(kind="numerical", level=level, stored=False)]
         stored = batch["context_num"] if level == "context" else batch["item_num"]
         return tf.concat([stored, *computed], axis=1)
 
     def call(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """A batch (see `cvr.data`) -> (context `[B, Dc]`, items `[N, Di]`)."""
+        derived = DerivedFeatures(self.spec, batch)
         parts: dict[str, list[tf.Tensor]] = {"context": [tf.ones_like(batch["list_size"], tf.float32)[:, None]], "item": []}
         for level, layer in self.numericals.items():
-            parts[level].append(layer(self.raw_numericals(batch, level)))
+            parts[level].append(layer(self.raw_numericals(batch, level, derived)))
         for feature in self.spec.features.values():
             if feature.kind == "sequence":
-                level, vector = self._history(feature, batch)
+                level, vector = self._history(feature, batch, derived)
                 parts[level].append(vector)
             elif feature.kind != "numerical":
-                parts[feature.level].append(self._embed(feature, batch))
+                parts[feature.level].append(self._embed(feature, batch, derived))
         if not parts["item"]:
             raise ValueError(f"spec {self.spec.dataset!r} has no item feature: all items of a list would get one score")
         return tf.concat(parts["context"], axis=1), tf.concat(parts["item"], axis=1)
 
-    def _embed(self, feature: Feature, batch: Batch) -> tf.Tensor:
+    def _embed(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tf.Tensor:
         table = self.tables[self.spec.embedding_of(feature)[0]]
         if feature.ragged:
             count = tf.shape(batch["list_size" if feature.level == "context" else "list_index"])[0]
             return table.mean_of_bags(batch[f"ragged/{feature.name}/values"], batch[f"ragged/{feature.name}/rows"], count)
         if feature.derive is None:
             return table(batch[f"cat/{feature.name}"], feature.vocabulary)
-        values = DerivedFeatures(self.spec, batch).compute(feature)
+        values = derived.compute(feature)
         half = table.buckets // 2
         shifted = tf.clip_by_value(tf.round(values), -half, table.buckets - half - 1) + half + transforms.FIRST_ID
         known = tf.math.is_finite(values)
         return table(tf.where(known, tf.cast(tf.where(known, shifted, 0.0), tf.int64), transforms.EMPTY))
 
-    def _history(self, feature: Feature, batch: Batch) -> tuple[str, tf.Tensor]:
+    def _history(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tuple[str, tf.Tensor]:
         item, action, age = (batch[f"seq/{feature.name}/{part}"] for part in ("item", "action", "age"))
         table = self.tables[self.spec.embedding_of(feature)[0]]
         events = self._events[feature.name](table(item), item, action, age)
@@ -97,5 +100,5 @@ class Extraction(tf.keras.layers.Layer):
         encoder = self._encoders[feature.name]
         if feature.encoder == "mean":
             return "context", encoder(events, real)
-        match = DerivedFeatures(self.spec, batch).match(feature.name)
+        match = derived.match(feature.name)
         return "item", encoder(table(batch["item"]), events, real, match, batch["list_index"])

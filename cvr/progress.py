@@ -24,6 +24,7 @@ class Progress:
         self._total, self._done, self._every = total_steps, done_steps, every
         self._start = self._last = time.monotonic()
         self._first, self._items = done_steps, 0
+        self._warm = self._start
         interactive = self._stream.isatty()
         self._bar = (
             tqdm(total=total_steps, initial=done_steps, unit="step", file=self._stream, dynamic_ncols=True) if interactive else None
@@ -31,13 +32,16 @@ class Progress:
 
     @property
     def items_per_second(self) -> float:
-        """Items per second since the start."""
-        return self._items / max(time.monotonic() - self._start, 1e-9)
+        """Items per second since the end of the first step, which compiles; 0 before the second."""
+        return self._items / max(time.monotonic() - self._warm, 1e-9)
 
     def update(self, items: int, note: str) -> None:
         """One more step with `items` items; `note` is shown with it, such as the loss."""
         self._done += 1
-        self._items += items
+        if self._done == self._first + 1:
+            self._warm = time.monotonic()
+        else:
+            self._items += items
         if self._bar is not None:
             self._bar.set_postfix_str(f"{self.items_per_second:,.0f} items/s {note}", refresh=False)
             self._bar.update(1)

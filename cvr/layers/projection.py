@@ -26,9 +26,14 @@ class InputProjection(tf.keras.layers.Layer):
     def build(self, input_shape: tuple[tf.TensorShape, tf.TensorShape]) -> None:
         """Makes the context kernel, the item kernel and the bias of all views side by side."""
         context, item = (int(shape[-1]) for shape in input_shape)
-        start = tf.keras.initializers.TruncatedNormal(stddev=(2.0 / (context + item)) ** 0.5 / 0.8796)
-        self.context_kernel = self.add_weight("context_kernel", shape=[context, self.width], initializer=start)
-        self.item_kernel = self.add_weight("item_kernel", shape=[item, self.width], initializer=start)
+        spread = (2.0 / (context + item)) ** 0.5 / 0.8796  # a normal cut at two standard deviations has 0.8796 of its spread
+
+        def kernel(name: str, rows: int) -> tf.Variable:
+            start = tf.keras.initializers.TruncatedNormal(stddev=spread)
+            return self.add_weight(name, shape=[rows, self.width], initializer=start)
+
+        self.context_kernel = kernel("context_kernel", context)
+        self.item_kernel = kernel("item_kernel", item)
         self.bias = self.add_weight("bias", shape=[self.width], initializer="zeros")
         super().build(input_shape)
 
