@@ -8,7 +8,7 @@ with a bucket of 1 ms that is exactly "strictly before t - lag".
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ ALL = 1
 """The key of components that count over all keys."""
 
 
-def keys_of(by: tuple[str, ...], columns: dict[str, np.ndarray], rows: int) -> np.ndarray:
+def keys_of(by: Sequence[str], columns: Mapping[str, np.ndarray], rows: int) -> np.ndarray:
     """One hash per row for a key of several parts; PAD where a part is null. int64 [R]."""
     if not by:
         return np.full(rows, ALL, np.int64)
@@ -87,7 +87,9 @@ class CountTable:
         found = self._totals[upto] - self._totals[self._starts[place]]
         return np.where(self._keys[place] == keys, found, 0)
 
-    def between(self, keys: np.ndarray, times: np.ndarray, aggregate_bucket: int, window: int | None, lag: int) -> np.ndarray:
+    def between(
+        self, keys: np.ndarray, times: np.ndarray, aggregate_bucket: int, window: int | None, lag: int
+    ) -> np.ndarray:
         """Events in whole buckets of [t - lag - window, t - lag); window None counts from the beginning. int64 [R]."""
         last = (times - lag) // aggregate_bucket
         counted = self.total_before(keys, last)
@@ -109,7 +111,10 @@ def value(aggregate: Aggregate, tables: list[CountTable], keys: np.ndarray, time
         return np.where(keys == PAD, np.nan, counts[0].astype(np.float64))
     everything = np.full(len(keys), ALL, np.int64)
     moments, back = np.unique(times, return_inverse=True)
-    bases = [t.between(everything[: len(moments)], moments, aggregate.bucket, window, aggregate.lag)[back] for t in tables[2:]]
+    bases = [
+        t.between(everything[: len(moments)], moments, aggregate.bucket, window, aggregate.lag)[back]
+        for t in tables[2:]
+    ]
     base = np.divide(bases[0], bases[1], out=np.zeros(len(keys)), where=bases[1] > 0)
     above, below = counts[0] + aggregate.prior * base, counts[1] + aggregate.prior
     rate = np.divide(above, below, out=np.full(len(keys), np.nan), where=below > 0)

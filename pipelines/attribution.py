@@ -54,13 +54,20 @@ def credit(impressions: pa.Table, engagements: pa.Table) -> np.ndarray:
     shown = {name: column(impressions, name) for name in ("customer", "search", "item", "time", "position")}
     done = {name: column(engagements, name) for name in ("customer", "search", "item", "time")}
     credited = np.full(len(engagements), NONE, np.int64)
-    for scope, chosen in (("search", done["search"] != PAD), ("customer", (done["search"] == PAD) & (done["customer"] != PAD))):
+    for scope, chosen in (
+        ("search", done["search"] != PAD),
+        ("customer", (done["search"] == PAD) & (done["customer"] != PAD)),
+    ):
         rows = np.flatnonzero(chosen)
         keys = mix(shown[scope], shown["item"])
         wanted = mix(done[scope][rows], done["item"][rows])
         near = np.flatnonzero(np.isin(keys, wanted))
         found = last_before(
-            keys[near], shown["time"][near], (shown["search"][near], -shown["position"][near]), wanted, done["time"][rows]
+            keys[near],
+            shown["time"][near],
+            (shown["search"][near], -shown["position"][near]),
+            wanted,
+            done["time"][rows],
         )
         credited[rows] = np.where(found >= 0, near[np.maximum(found, 0)] if len(near) else NONE, NONE)
     return credited

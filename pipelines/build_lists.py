@@ -23,7 +23,9 @@ from pipelines.settings import Settings, parse_time
 _SOURCE = flags.DEFINE_string("source", "canonical", "The log format: canonical, trivago2019 or expedia2013.")
 _INPUT = flags.DEFINE_string("input", None, "The log's file or folder.", required=True)
 _SPEC = flags.DEFINE_string("spec", None, "The feature spec, configs/features/<dataset>.yaml.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Folder for the lists; refused where it holds published ones.", required=True)
+_OUTPUT = flags.DEFINE_string(
+    "output", None, "Folder for the lists; refused where it holds published ones.", required=True
+)
 _START = flags.DEFINE_string("start", None, "First time of a training list (date or ISO 8601, UTC); all by default.")
 _VALIDATION = flags.DEFINE_string("validation_from", None, "First time of a validation list; no such split by default.")
 _TEST = flags.DEFINE_string("test_from", None, "First time of a test list; no such split by default.")
@@ -33,7 +35,9 @@ _DROP = flags.DEFINE_enum(
     "drop_unconverted", "train", ["train", "all", "none"],
     "Where lists without an engagement of the primary task are dropped: train (and validation), all splits, or none.",
 )  # fmt: skip
-_PARTITIONS = flags.DEFINE_integer("partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1)
+_PARTITIONS = flags.DEFINE_integer(
+    "partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1
+)
 _BAD = flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
 
 
@@ -53,7 +57,9 @@ def check_beam_flags(left: Sequence[str]) -> None:
         options._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(list(left))
     if unknown:
-        raise app.UsageError(f"unknown flag or argument {unknown[0]!r}: neither build_lists nor Beam has it", exitcode=2)
+        raise app.UsageError(
+            f"unknown flag or argument {unknown[0]!r}: neither build_lists nor Beam has it", exitcode=2
+        )
 
 
 def _settings() -> Settings:
@@ -77,10 +83,14 @@ def _settings() -> Settings:
 
 def _report(manifest: Manifest, seconds: float) -> None:
     counts = manifest.counts
-    rows = ", ".join(f"{table} {count:,} ({counts['bad'][table]:,} bad)" for table, count in sorted(counts["rows"].items()))
+    rows = ", ".join(
+        f"{table} {count:,} ({counts['bad'][table]:,} bad)" for table, count in sorted(counts["rows"].items())
+    )
     print(f"read: {rows}; duplicates: {sum(counts['duplicates'].values()):,}")
     for task, found in counts["attribution"].items():
-        numbers = ", ".join(f"{key.replace('_', ' ')} {found[key]:,}" for key in ("attributed", "out_of_window", "unattributed"))
+        numbers = ", ".join(
+            f"{key.replace('_', ' ')} {found[key]:,}" for key in ("attributed", "out_of_window", "unattributed")
+        )
         print(f"task {task}: engagements {numbers}")
     print("lists: " + ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts["lists"].items()))
     for name, split in manifest.splits.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
 from apache_beam.io.filesystems import FileSystems
@@ -27,9 +28,13 @@ def check_columns(settings: Settings, files: Sequence[InputFile]) -> None:
         if table and name not in have.get(table, set()) and feature.introduced_on is None:
             columns = ", ".join(sorted(have.get(table, set()))) or "no such table"
             message = f"{settings.spec_name}: features.{feature.name}: the {table} have no column {name!r}; they have {columns}"
-            raise CvrError(f"{message}. Remove the feature, mend its `from`, or give it `introduced_on` if it comes later")
+            raise CvrError(
+                f"{message}. Remove the feature, mend its `from`, or give it `introduced_on` if it comes later"
+            )
     if "query" in wanted_columns(settings)["impressions"] and "query" not in have.get("impressions", set()):
-        raise CvrError(f"{settings.spec_name}: an aggregate counts by query, but the impressions have no column 'query'")
+        raise CvrError(
+            f"{settings.spec_name}: an aggregate counts by query, but the impressions have no column 'query'"
+        )
 
 
 def check_counts(settings: Settings, counts: Counts) -> None:
@@ -47,7 +52,9 @@ def _check_bad(settings: Settings, counts: Counts) -> None:
     if not counts["rows"].get("impressions"):
         raise CvrError(f"--input={settings.input}: the log has no impressions, so there is no list to build")
     if bad > rows * settings.max_bad_fraction:
-        share = f"{bad} of {rows} rows are bad ({bad / rows:.2%}, allowed --max_bad_fraction={settings.max_bad_fraction:g})"
+        share = (
+            f"{bad} of {rows} rows are bad ({bad / rows:.2%}, allowed --max_bad_fraction={settings.max_bad_fraction:g})"
+        )
         raise CvrError(f"{share}; {first_bad(settings)}. Mend the log, or allow more")
 
 
@@ -57,8 +64,6 @@ def first_bad(settings: Settings) -> str:
     paths = sorted(entry.path for entry in FileSystems.match([pattern])[0].metadata_list)
     if not paths:
         return "no example was kept"
-    import json
-
     with FileSystems.open(paths[0]) as file:
         letter = json.loads(file.readline())
     return f"the first: {letter['file']}, {letter['table']} row {letter['row']} (from 0): {letter['reason']}; {letter['record']}"
@@ -70,25 +75,30 @@ def _check_events(settings: Settings, counts: Counts) -> None:
     for name, task in plan.tasks.items():
         unknown = sorted(set(task.events) - have)
         if unknown:
-            raise CvrError(f"{settings.spec_name}: tasks.{name}.events: the log has no event {', '.join(unknown)}; it has {listed}")
+            raise CvrError(
+                f"{settings.spec_name}: tasks.{name}.events: the log has no event {', '.join(unknown)}; it has {listed}"
+            )
     for feature in plan.spec.select(stored=True):
         named = set(feature.history.events if feature.history else ())
         named |= {feature.aggregate.event, feature.aggregate.per or IMPRESSION} if feature.aggregate else set()
         unknown = sorted(named - have - {IMPRESSION})
         if unknown and feature.introduced_on is None:
-            raise CvrError(f"{settings.spec_name}: features.{feature.name}: the log has no event {', '.join(unknown)}; it has {listed}")
+            raise CvrError(
+                f"{settings.spec_name}: features.{feature.name}: the log has no event {', '.join(unknown)}; it has {listed}"
+            )
 
 
 def _check_splits(settings: Settings, counts: Counts) -> None:
     seen = counts.get("lists", {})
     for name, low, high in settings.splits():
         if not counts.get("splits", {}).get(name, {}).get("lists"):
-            span = f"from {format_time(low) if low is not None else 'the beginning'} to {format_time(high) if high is not None else 'the end'}"
+            first = format_time(low) if low is not None else "the beginning"
+            last = format_time(high) if high is not None else "the end"
             reasons = ", ".join(f"{key} {value}" for key, value in seen.items())
             raise CvrError(
-                f"the {name} split ({span}) holds no list, so nothing could be trained or measured on it; the log ends at "
-                f"{format_time(counts.get('last_time'))}; lists: {reasons}. Change --start, --validation_from, --test_from or --end, or the "
-                "tasks' windows"
+                f"the {name} split (from {first} to {last}) holds no list, so nothing can be trained or measured on it; "
+                f"the log ends at {format_time(counts.get('last_time'))}; lists: {reasons or 'none'}. "
+                "Change --start, --validation_from, --test_from or --end, or the tasks' windows"
             )
 
 
@@ -98,6 +108,7 @@ def _check_labels(settings: Settings, counts: Counts) -> None:
             found = counts["attribution"][task]
             numbers = ", ".join(f"{key} {found[key]}" for key in ("attributed", "out_of_window", "unattributed"))
             raise CvrError(
-                f"{settings.spec_name}: tasks.{task}: no training list has an engagement of this task ({numbers}, over all lists); check its "
-                "events and window, and that search_id or customer_id and item_id of engagements and impressions agree"
+                f"{settings.spec_name}: tasks.{task}: no training list has an engagement of this task "
+                f"({numbers}, over all lists); check its events and window, and that search_id or customer_id and "
+                "item_id of engagements and impressions agree"
             )

@@ -75,7 +75,12 @@ class Encoder:
     """
 
     def __init__(
-        self, plan: Plan, lists: Lists, engagements: pa.Table, items: pa.Table | None, tables: dict[Component, CountTable]
+        self,
+        plan: Plan,
+        lists: Lists,
+        engagements: pa.Table,
+        items: pa.Table | None,
+        tables: dict[Component, CountTable],
     ) -> None:
         self._plan, self._lists, self._engagements, self._tables = plan, lists, engagements, tables
         self._item = column(lists.rows, "item")
@@ -112,7 +117,7 @@ class Encoder:
     def _aggregate(self, feature: Feature) -> np.ndarray:
         assert feature.aggregate is not None
         rows, rows_of = self._lists.rows, self._rows(feature)
-        columns = {name: column(rows, name)[rows_of] for name in feature.aggregate.by}
+        columns: dict[str, np.ndarray] = {name: column(rows, name)[rows_of] for name in feature.aggregate.by}
         times = self._lists.time if feature.level == "context" else np.repeat(self._lists.time, self._lists.lengths)
         keys = aggregates.keys_of(feature.aggregate.by, columns, len(times))
         tables = [self._tables[component] for component in self._plan.components_of(feature.name)]

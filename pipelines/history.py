@@ -12,7 +12,9 @@ from pipelines.batches import column
 from pipelines.settings import Plan
 
 
-def count_before(keys: np.ndarray, times: np.ndarray, wanted: np.ndarray, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def count_before(
+    keys: np.ndarray, times: np.ndarray, wanted: np.ndarray, at: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """For rows sorted by (key, time): (first row of the wanted key, first row not strictly before `at`), int64 [L] each."""
     starts = np.searchsorted(keys, wanted, side="left")
     stamps = np.concatenate([times, at])
@@ -22,7 +24,9 @@ def count_before(keys: np.ndarray, times: np.ndarray, wanted: np.ndarray, at: np
     return starts, np.searchsorted(joint[: len(keys)], joint[len(keys) :], side="left")
 
 
-def histories(engagements: pa.Table, customers: np.ndarray, times: np.ndarray, history: History, plan: Plan) -> Histories:
+def histories(
+    engagements: pa.Table, customers: np.ndarray, times: np.ndarray, history: History, plan: Plan
+) -> Histories:
     """Histories of L lists given their customers (PAD: none) and times. Events of one millisecond come in the order of the spec's names.
 
     `action` is 4 + the event's place in `history.events`; `age` is the seconds from the event to the search.

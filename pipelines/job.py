@@ -1,9 +1,9 @@
 """The Beam graph of a build, what is checked after it ran, and the manifest that publishes it.
 
-    files -> ReadFile -> GroupByKey(partition) -> Attribute -> GroupByKey(partition) -> BuildLists -> record files
-                 |                                   | partial counts -> combine --> side input |
-                 | items, last time --------------------------------------------> side inputs  |
-                 +-- counts ------------------------ counts --------------------------- counts -> one JSON file
+files -> ReadFile -> GroupByKey(partition) -> Attribute -> GroupByKey(partition) -> BuildLists -> record files
+             |                                   | partial counts -> combine --> side input |
+             | items, last time --------------------------------------------> side inputs  |
+             +-- counts ------------------------ counts --------------------------- counts -> one JSON file
 """
 
 from __future__ import annotations
@@ -49,16 +49,27 @@ def _save(counts: Counts, path: str) -> None:
 def construct(pipeline: beam.Pipeline, settings: Settings, files: Sequence[InputFile]) -> None:
     """Adds a build to a pipeline; its last step writes all counts to `<data folder>/counts.json`."""
     tags = ("items", "counts", "failures")
-    read = pipeline | beam.Create(files) | beam.Reshuffle() | "Read" >> beam.ParDo(ReadFile(settings)).with_outputs(*tags, main="rows")
+    read = (
+        pipeline
+        | beam.Create(files)
+        | beam.Reshuffle()
+        | "Read" >> beam.ParDo(ReadFile(settings)).with_outputs(*tags, main="rows")
+    )
     grouped = read.rows | _typed("TypeRows") | "GroupRows" >> beam.GroupByKey()
-    attributed = grouped | "Attribute" >> beam.ParDo(Attribute(settings)).with_outputs("partials", "counts", main="rows")
+    attributed = grouped | "Attribute" >> beam.ParDo(Attribute(settings)).with_outputs(
+        "partials", "counts", main="rows"
+    )
     totals = (
         attributed.partials
         | _typed("TypePartials")
         | "GroupPartials" >> beam.GroupByKey()
         | "Combine" >> beam.MapTuple(lambda index, pieces: (index, combine(pieces))).with_output_types(_PIECES)
     )
-    log_end = read.counts | "Times" >> beam.FlatMap(_last_times) | "LogEnd" >> beam.CombineGlobally(lambda times: max(times, default=0))
+    log_end = (
+        read.counts
+        | "Times" >> beam.FlatMap(_last_times)
+        | "LogEnd" >> beam.CombineGlobally(lambda times: max(times, default=0))
+    )
     built = (
         attributed.rows
         | _typed("TypeAttributed")
@@ -94,7 +105,7 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(list(beam_flags)))
         construct(pipeline, settings, files)
-        pipeline.run().wait_until_finish()
+        _run(pipeline)
         counts = _load_counts(settings)
         checks.check_counts(settings, counts)
     except BaseException:
@@ -103,6 +114,19 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     manifest = _manifest(settings, counts)
     write.publish(settings.output, manifest)
     return manifest
+
+
+def _run(pipeline: beam.Pipeline) -> None:
+    """Runs a pipeline; Ctrl-C stays KeyboardInterrupt, which Beam's local runner turns into a RuntimeError."""
+    try:
+        pipeline.run().wait_until_finish()
+    except RuntimeError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, KeyboardInterrupt):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None or str(error).startswith("KeyboardInterrupt"):
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _load_counts(settings: Settings) -> Counts:
@@ -123,7 +147,11 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
     described = {name: {key: found[key] for key in histograms} for name, found in counts.get("splits", {}).items()}
     lists = sum(split.get("lists", 0) for split in splits.values())
     items = sum(split.get("items", 0) for split in splits.values())
-    flags = {f.name: getattr(settings, f.name) for f in dataclasses.fields(settings) if f.name not in ("spec_text", "build_id")}
+    flags = {
+        f.name: getattr(settings, f.name)
+        for f in dataclasses.fields(settings)
+        if f.name not in ("spec_text", "build_id")
+    }
     return Manifest(
         dataset=spec.dataset,
         source=settings.source,
@@ -132,6 +160,9 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
         spec_text=settings.spec_text,
         item_budget_hint=items / lists if lists else 0.0,
         counts={**{key: value for key, value in counts.items() if key != "splits"}, "splits": described},
-        flags={**flags, **{key: format_time(flags[key]) for key in ("start", "validation_from", "test_from", "end", "log_end")}},
+        flags={
+            **flags,
+            **{key: format_time(flags[key]) for key in ("start", "validation_from", "test_from", "end", "log_end")},
+        },
         splits=splits,
     )

@@ -98,7 +98,12 @@ def select(lists: Lists, plan: Plan, settings: Settings, log_end: int) -> tuple[
     names = [name for name, _, _ in settings.splits()]
     must_convert = {"none": (), "train": ("train", "validation"), "all": tuple(names)}[settings.drop_unconverted]
     drops = np.isin(split, [index for index, name in enumerate(names) if name in must_convert])
-    reasons = {"other_domain": other_domain, "out_of_range": split < 0, "immature": immature, "unconverted": drops & ~converted}
+    reasons = {
+        "other_domain": other_domain,
+        "out_of_range": split < 0,
+        "immature": immature,
+        "unconverted": drops & ~converted,
+    }
     left, counts = np.ones(len(split), bool), {"seen": len(split)}
     for reason, mask in reasons.items():
         counts[reason] = int((left & mask).sum())

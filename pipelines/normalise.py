@@ -66,7 +66,9 @@ def require_columns(name: str, have: Sequence[str], where: str) -> None:
     """Raises CvrError naming the columns of the canonical layout that a table lacks."""
     missing = [c for c in REQUIRED[name] if c not in have]
     if missing:
-        raise CvrError(f"{where}: the {name} lack the column(s) {', '.join(missing)}; they have {', '.join(have) or 'none'}")
+        raise CvrError(
+            f"{where}: the {name} lack the column(s) {', '.join(missing)}; they have {', '.join(have) or 'none'}"
+        )
 
 
 def _ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> np.ndarray:
@@ -83,7 +85,9 @@ def _times(table: pa.Table, reasons: Reasons) -> np.ndarray:
     times, null, wrong = as_integers(table.column("time"), "time")
     reasons.mark(null, "time is null")
     reasons.mark(wrong, "time is not a whole number of milliseconds")
-    reasons.mark(~null & ~wrong & (times < EARLIEST_MS), "time lies before 1973; times are milliseconds since 1970, not seconds")
+    reasons.mark(
+        ~null & ~wrong & (times < EARLIEST_MS), "time lies before 1973; times are milliseconds since 1970, not seconds"
+    )
     reasons.mark(times > LATEST_MS, "time lies after the year 3000; times are milliseconds since 1970")
     return times
 
@@ -94,7 +98,9 @@ def _features(table: pa.Table, wanted: dict[str, set[str]], reasons: Reasons) ->
     for name, kinds in sorted(wanted.items()):
         there = name in table.column_names
         if "n" in kinds:
-            numbers, wrong = as_numbers(table.column(name), name) if there else (np.full(rows, UNSEEN_VALUE), np.zeros(rows, bool))
+            numbers, wrong = (
+                as_numbers(table.column(name), name) if there else (np.full(rows, UNSEEN_VALUE), np.zeros(rows, bool))
+            )
             reasons.mark(wrong, f"{name} is not a number")
             carried[f"n:{name}"] = pa.array(numbers)
         if "s" in kinds:

@@ -55,7 +55,9 @@ def _complete(tables: dict[str, pa.Table], plan: Plan) -> dict[str, pa.Table]:
     numbers = {"time": pa.int64(), "position": pa.int64()}
     nothing = pa.schema([*canonical.items(), *numbers.items()]).empty_table()
     cleaners = {IMPRESSIONS: clean_impressions, ENGAGEMENTS: clean_engagements}
-    return {name: tables[name] if name in tables else cleaner(nothing, plan).table for name, cleaner in cleaners.items()}
+    return {
+        name: tables[name] if name in tables else cleaner(nothing, plan).table for name, cleaner in cleaners.items()
+    }
 
 
 class Attribute(beam.DoFn):
@@ -109,7 +111,11 @@ class BuildLists(beam.DoFn):
         self._settings = settings
 
     def process(
-        self, element: tuple[int, Iterable[bytes]], totals: list[tuple[int, bytes]], items: list[tuple[int, bytes]], log_end: int
+        self,
+        element: tuple[int, Iterable[bytes]],
+        totals: list[tuple[int, bytes]],
+        items: list[tuple[int, bytes]],
+        log_end: int,
     ) -> Iterator[Counts]:
         partition, pieces = element
         plan = plan_of(self._settings)
@@ -130,7 +136,9 @@ class BuildLists(beam.DoFn):
         splits = describe(lists, plan, self._settings)
         for index, (name, _, _) in enumerate(self._settings.splits()):
             if name in splits:
-                splits[name]["statistics"] = statistics.as_counts(statistics.of_columns(plan.layout, columns, lists.split == index))
+                splits[name]["statistics"] = statistics.as_counts(
+                    statistics.of_columns(plan.layout, columns, lists.split == index)
+                )
         self._write(partition, lists, encode(plan.spec, columns), splits)
         yield {**counts, "splits": splits}
 
@@ -143,6 +151,15 @@ class BuildLists(beam.DoFn):
             split = names[int(lists.split[rows[0]])]
             day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=int(lists.days[rows[0]]))).isoformat()
             path = f"{self._settings.data_folder}/{split}/{day}/part-{partition:05d}.tfrecord.gz"
-            size, sha256 = write.write_records(FileSystems.join(self._settings.output, path), [records[row] for row in rows])
-            entry = {"path": path, "day": day, "lists": len(rows), "items": int(lists.lengths[rows].sum()), "bytes": size, "sha256": sha256}
+            size, sha256 = write.write_records(
+                FileSystems.join(self._settings.output, path), [records[row] for row in rows]
+            )
+            entry = {
+                "path": path,
+                "day": day,
+                "lists": len(rows),
+                "items": int(lists.lengths[rows].sum()),
+                "bytes": size,
+                "sha256": sha256,
+            }
             splits[split].setdefault("files", []).append(entry)

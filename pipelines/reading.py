@@ -27,7 +27,11 @@ def wanted_columns(settings: Settings) -> dict[str, set[str]]:
     """The columns beyond the canonical ones that a spec reads, per table."""
     plan = plan_of(settings)
     query = {"query"} if plan.needs_query else set()
-    return {"impressions": set(plan.columns("impression")) | query, "engagements": set(), "items": set(plan.columns("item"))}
+    return {
+        "impressions": set(plan.columns("impression")) | query,
+        "engagements": set(),
+        "items": set(plan.columns("item")),
+    }
 
 
 class ReadFile(beam.DoFn):
@@ -56,7 +60,9 @@ class ReadFile(beam.DoFn):
             write_bytes(path, lines.encode())
         yield beam.pvalue.TaggedOutput("counts", counts)
 
-    def _clean(self, file: InputFile, name: str, table: pa.Table, start: int, counts: Counts, letters: list[dict[str, Any]]) -> Iterator[Any]:
+    def _clean(
+        self, file: InputFile, name: str, table: pa.Table, start: int, counts: Counts, letters: list[dict[str, Any]]
+    ) -> Iterator[Any]:
         plan = plan_of(self._settings)
         require_columns(name, table.column_names, file.path)
         try:

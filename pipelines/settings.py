@@ -44,7 +44,9 @@ class Settings:
         if self.partitions < 1:
             raise CvrError(f"--partitions={self.partitions}: expected at least 1")
         if not 0 <= self.max_bad_fraction <= 1:
-            raise CvrError(f"--max_bad_fraction={self.max_bad_fraction}: expected a share between 0 and 1, such as 0.001")
+            raise CvrError(
+                f"--max_bad_fraction={self.max_bad_fraction}: expected a share between 0 and 1, such as 0.001"
+            )
 
     @property
     def data_folder(self) -> str:

@@ -36,12 +36,16 @@ def as_text(values: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         texts = as_text(flat.flatten(), name).fill_null("")
         offsets = pc.subtract(flat.offsets, flat.offsets[0])
-        lists = pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), texts, mask=flat.is_null() if flat.null_count else None)
+        lists = pa.LargeListArray.from_arrays(
+            offsets.cast(pa.int64()), texts, mask=flat.is_null() if flat.null_count else None
+        )
         return pc.binary_join(lists, pa.scalar("|", pa.large_string()))
     try:
         return flat.cast(pa.large_string())
     except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-        raise CvrError(f"column {name!r} has type {kind}, which has no plain text; expected text, numbers, times or lists of them") from error
+        raise CvrError(
+            f"column {name!r} has type {kind}, which has no plain text; expected text, numbers, times or lists of them"
+        ) from error
 
 
 def _parsed(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +77,13 @@ def as_numbers(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarra
     elif pa.types.is_temporal(kind):
         numbers, wrong = as_integers(flat, name)[0].astype(np.float64), np.zeros(len(flat), bool)
         numbers[flat.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    elif pa.types.is_null(kind) or pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+    elif (
+        pa.types.is_null(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    ):
         numbers = flat.cast(pa.float64()).fill_null(np.nan).to_numpy(zero_copy_only=False).copy()
         wrong = np.zeros(len(flat), bool)
     else:
@@ -94,5 +104,8 @@ def as_integers(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarr
         return flat.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), null, np.zeros(len(flat), bool)
     numbers, wrong = as_numbers(flat, name)
     missing = np.isnan(numbers) & ~wrong
-    wrong = wrong | (~missing & ((np.floor(np.nan_to_num(numbers)) != np.nan_to_num(numbers)) | (np.abs(np.nan_to_num(numbers)) > 2**53)))
+    wrong = wrong | (
+        ~missing
+        & ((np.floor(np.nan_to_num(numbers)) != np.nan_to_num(numbers)) | (np.abs(np.nan_to_num(numbers)) > 2**53))
+    )
     return np.where(missing | wrong, 0, np.nan_to_num(numbers)).astype(np.int64), missing, wrong

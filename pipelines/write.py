@@ -66,7 +66,9 @@ def is_local(output: str) -> bool:
 def prepare_output(output: str) -> None:
     """Refuses an output that holds a published build and removes what killed builds left in it. Raises CvrError."""
     if FileSystems.exists(FileSystems.join(output, MANIFEST_NAME)):
-        raise CvrError(f"--output={output} holds published lists ({MANIFEST_NAME}); give a new folder, or remove this one to build anew")
+        raise CvrError(
+            f"--output={output} holds published lists ({MANIFEST_NAME}); give a new folder, or remove this one to build anew"
+        )
     if is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise CvrError(f"--output={output} is a file; give a folder")
     if not FileSystems.exists(output):

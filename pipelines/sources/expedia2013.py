@@ -33,7 +33,9 @@ def columns(file: InputFile) -> dict[str, set[str]]:
             have = stream.readline().decode().strip().replace('"', "").split(",")
     missing = [name for name in REQUIRED if name not in have]
     if missing:
-        raise CvrError(f"{file.path}: lacks the column(s) {', '.join(missing)} of the Expedia searches; it has {', '.join(have)}")
+        raise CvrError(
+            f"{file.path}: lacks the column(s) {', '.join(missing)} of the Expedia searches; it has {', '.join(have)}"
+        )
     canonical = {"search_id", "time", "customer_id", "item_id", "position"}
     return {"impressions": canonical | set(have), "engagements": canonical | {"event"}, "items": set()}
 
@@ -41,7 +43,11 @@ def columns(file: InputFile) -> dict[str, set[str]]:
 def read(file: InputFile, wanted: dict[str, set[str]]) -> Iterator[tuple[str, pa.Table]]:
     """The impressions and engagements of a file, piece by piece."""
     have = columns(file)["impressions"]
-    extra = sorted(name for name in wanted.get("impressions", set()) & have if name not in ("search_id", "time", "customer_id", "item_id"))
+    extra = sorted(
+        name
+        for name in wanted.get("impressions", set()) & have
+        if name not in ("search_id", "time", "customer_id", "item_id")
+    )
     for batch in _batches(file, sorted({*REQUIRED, *extra})):
         yield from _tables(file, batch, extra)
 
@@ -54,9 +60,14 @@ def _batches(file: InputFile, names: list[str]) -> Iterator[pa.Table]:
                 yield pa.Table.from_batches([batch])
             return
         options = pa_csv.ConvertOptions(
-            include_columns=names, column_types={name: pa.string() for name in names}, null_values=["", "NULL"], strings_can_be_null=True
+            include_columns=names,
+            column_types={name: pa.string() for name in names},
+            null_values=["", "NULL"],
+            strings_can_be_null=True,
         )
-        for batch in pa_csv.open_csv(stream, read_options=pa_csv.ReadOptions(block_size=32 << 20), convert_options=options):
+        for batch in pa_csv.open_csv(
+            stream, read_options=pa_csv.ReadOptions(block_size=32 << 20), convert_options=options
+        ):
             yield pa.Table.from_batches([batch])
 
 
@@ -73,7 +84,10 @@ def _tables(file: InputFile, batch: pa.Table, extra: list[str]) -> Iterator[tupl
         "customer_id": pa.nulls(rows, pa.string()),
         "item_id": batch.column("prop_id").cast(pa.string()),
     }
-    yield "impressions", pa.table({**base, "position": batch.column("position"), **{name: batch.column(name) for name in extra}})
+    yield (
+        "impressions",
+        pa.table({**base, "position": batch.column("position"), **{name: batch.column(name) for name in extra}}),
+    )
     for event, flag in EVENTS.items():
         happened = pc.equal(batch.column(flag).cast(pa.string()), "1").fill_null(False)
         done = pa.table({**base, "event": pa.array([event] * rows, pa.string())})

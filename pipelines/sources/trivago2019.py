@@ -50,7 +50,9 @@ def columns(file: InputFile) -> dict[str, set[str]]:
             have = stream.readline().decode().strip().replace('"', "").split(",")
     missing = [name for name in COLUMNS if name not in have]
     if missing:
-        raise CvrError(f"{file.path}: lacks the column(s) {', '.join(missing)} of the RecSys Challenge 2019 sessions; it has {', '.join(have)}")
+        raise CvrError(
+            f"{file.path}: lacks the column(s) {', '.join(missing)} of the RecSys Challenge 2019 sessions; it has {', '.join(have)}"
+        )
     base = {"search_id", "time", "customer_id", "item_id"}
     return {
         "impressions": base | {"position", *LIST_COLUMNS, *ITEM_COLUMNS},
@@ -83,7 +85,9 @@ def _in_order(events: pd.DataFrame) -> pd.DataFrame:
     events = events.assign(row=np.arange(len(events)))
     opened_at = events.groupby(["user_id", "session_id"], sort=False)["row"].transform("min")
     events = events.assign(session_row=opened_at)
-    events = events.sort_values(["user_id", "timestamp", "session_row", "step", "row"], kind="stable").reset_index(drop=True)
+    events = events.sort_values(["user_id", "timestamp", "session_row", "step", "row"], kind="stable").reset_index(
+        drop=True
+    )
     rank = events.groupby(["user_id", "timestamp"], sort=False).cumcount().clip(upper=999)
     return events.assign(time=events["timestamp"].astype(np.int64) * 1000 + rank)
 
