@@ -54,7 +54,10 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Shuffle:
-    """A seeded shuffle, the same on any machine: of the files, then of records in a buffer of `buffer` lists."""
+    """A seeded shuffle, the same on any machine: of the files, then of records in a buffer of `buffer` lists.
+
+    TensorFlow mixes `seed` with its global seed (`tf.random.set_seed`), which `cvr.ranker.build_ranker` sets.
+    """
 
     seed: int
     buffer: int = 20_000

@@ -21,7 +21,7 @@ class LazyAdam(tf.keras.optimizers.Adam):
     """
 
     def __init__(self, *args: object, row_decay: float = 0.0, **kwargs: object) -> None:
-        super().__init__(*args, jit_compile=False, **kwargs)
+        super().__init__(*args, **{**kwargs, "jit_compile": False})
         self.row_decay = row_decay
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:
