@@ -46,7 +46,7 @@ def build_queries(settings: Settings, catalogue: Catalogue) -> Queries:
     kept = kept[np.argsort(category[kept], kind="stable")]
     vector = rng.standard_normal((len(kept), QUERY_RANK))
     return Queries(
-        text=np.append(text[kept], None),
+        text=np.concatenate([text[kept], np.array([None], dtype=object)]),
         category=np.append(category[kept], -1),
         attributes=np.vstack([attributes[kept], [[-1, -1]]]),
         brand=np.append(brand[kept], -1),

@@ -13,7 +13,7 @@ from tools.synthetic.settings import DAY, POLICY, SEARCH_STREAM, Settings
 from tools.synthetic.world import World
 
 SHORTEST, LONGEST = 10, 40
-OVERSAMPLING = 3
+OVERSAMPLING = 4
 NEED_SHARE = 0.45
 SAME_CATEGORY, NEIGHBOUR_CATEGORY = 0.75, 0.92
 MATCH_NOISE, SEMANTIC_NOISE = 0.45, 0.15

@@ -27,7 +27,7 @@ def list_ids(settings: Settings, world: World, lists: Lists, day: int, feed: boo
     ]
     return {
         "search_id": search_id,
-        "customer_id": np.where(anonymous, None, customer_id),
+        "customer_id": _null_where(anonymous, customer_id),
         "session_id": np.where(anonymous, search_id, np.array(session_id, dtype=object)),
         "item_id": world.catalogue.item_id,
     }
@@ -38,9 +38,10 @@ def impression_table(
 ) -> pd.DataFrame:
     """One row per shown item; `semantic_score` exists only once its feature is launched."""
     index, item, query = lists.list_index, lists.item, lists.query[lists.list_index]
-    names = np.append(world.catalogue.category_name, None)  # category -1 (no query) reads the last entry
+    no_category = np.array([None], dtype=object)  # read where the category is -1: no query
+    names = np.concatenate([world.catalogue.category_name, no_category])
     anonymous = np.array([customer is None for customer in ids["customer_id"]])
-    segment = np.where(anonymous, None, np.char.mod("s%d", world.customers.segment[lists.customer]).astype(object))
+    segment = _null_where(anonymous, np.char.mod("s%d", world.customers.segment[lists.customer]).astype(object))
     columns = {
         "search_id": ids["search_id"][index],
         "time": lists.time[index],
@@ -75,3 +76,10 @@ def item_table(world: World) -> pd.DataFrame:
             "release_day": catalogue.release_day.astype(np.int32),
         }
     )
+
+
+def _null_where(mask: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A copy of an object array with None under the mask."""
+    copied = values.copy()
+    copied[mask] = None
+    return copied

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -44,7 +43,7 @@ def truth_table(lists: Lists, behaviour: Behaviour, ids: dict[str, np.ndarray]) 
 class Shares:
     """Adds up the within-list variance of every planted term over the search lists."""
 
-    squares: Counter[str] = dataclasses.field(default_factory=Counter)
+    squares: dict[str, float] = dataclasses.field(default_factory=dict)
     rows: int = 0
 
     def add(self, lists: Lists, behaviour: Behaviour) -> None:
@@ -52,7 +51,8 @@ class Shares:
         self.rows += len(lists.item)
         for name, values in {**behaviour.terms, "utility": behaviour.utility}.items():
             mean = np.bincount(lists.list_index, values, minlength=len(lists.size)) / np.maximum(1, lists.size)
-            self.squares[name] += float(((values - mean[lists.list_index]) ** 2).sum())
+            square = float(((values - mean[lists.list_index]) ** 2).sum())
+            self.squares[name] = self.squares.get(name, 0.0) + square
 
     def summary(self) -> dict[str, object]:
         """Within-list variances, and shares (they sum to 1 over terms) by term and by group."""

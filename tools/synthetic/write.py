@@ -46,7 +46,7 @@ def write_table(frame: pd.DataFrame, folder: Path, name: str, file_format: str) 
     """Writes `folder/name.parquet` or `.jsonl` (UTF-8, missing values as null)."""
     folder.mkdir(parents=True, exist_ok=True)
     if file_format == "jsonl":
-        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=7)
+        text = frame.to_json(orient="records", lines=True, force_ascii=False, double_precision=10)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
         return
     fields = [pa.field(c, pa.string() if c in STRING_COLUMNS else pa.from_numpy_dtype(frame[c].dtype)) for c in frame]
