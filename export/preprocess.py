@@ -97,7 +97,7 @@ def _bag(feature: Feature, values: tf.Tensor) -> tf.RaggedTensor:
 
 
 def split_ids(texts: tf.Tensor, separator: str) -> tf.RaggedTensor:
-    """Ids of the values of each text, stripped of white space, empty ones left out; a text without any gives [EMPTY]. int64 ragged [R, v]."""
+    """Ids of the values of each text, stripped, empty ones left out, int64 ragged [R, values]; a text without any gives [EMPTY]."""
     pieces = tf.strings.split(texts, separator)
     pieces = pieces.with_flat_values(tf.strings.regex_replace(pieces.flat_values, f"^{_SPACE}+|{_SPACE}+$", ""))
     kept = tf.ragged.boolean_mask(pieces, pieces.with_flat_values(tf.not_equal(pieces.flat_values, "")))

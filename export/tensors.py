@@ -1,4 +1,4 @@
-"""TensorProto <-> numpy for gRPC, checked: nothing a request holds can make us allocate more than it sent."""
+"""TensorProto <-> numpy for gRPC, checked: a small request cannot make us allocate much more than it sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from cvr.errors import CvrError
 
-MAX_ELEMENTS = 50_000_000
+MAX_FILL = 1_000_000
+"""Most values that one value may stand for (TensorProto's short form)."""
 _VALUE_FIELDS = {
     tf.float32: "float_val",
     tf.float64: "double_val",
@@ -55,8 +56,8 @@ def _values(name: str, proto: tensor_pb2.TensorProto, dtype: tf.DType, sizes: li
     count = 1
     for size in sizes:
         count *= size
-    if count > MAX_ELEMENTS:
-        raise CvrError(f"input {name!r} has {count} values, more than the {MAX_ELEMENTS} that are accepted")
+    if max(sizes, default=0) >= 2**31:
+        raise CvrError(f"input {name!r} has shape {sizes}, which is more than fits into a request")
     if proto.tensor_content and dtype != tf.string:
         numbers = np.frombuffer(proto.tensor_content, np.uint8)
         width = dtype.as_numpy_dtype().itemsize
@@ -65,8 +66,8 @@ def _values(name: str, proto: tensor_pb2.TensorProto, dtype: tf.DType, sizes: li
         return numbers.view(np.dtype(dtype.as_numpy_dtype).newbyteorder("<")).reshape(sizes)
     field = _VALUE_FIELDS.get(dtype)
     values = getattr(proto, field) if field else ()
-    if len(values) == 1 and count > 1:  # TensorProto's short form: one value for all
-        values = list(values) * count
+    if len(values) == 1 and 1 < count <= MAX_FILL:
+        return np.full(sizes, values[0], object if dtype == tf.string else dtype.as_numpy_dtype)
     if len(values) != count:
         raise CvrError(f"input {name!r} has shape {sizes} and needs {count} values, not {len(values)}")
     return np.array(values, object if dtype == tf.string else dtype.as_numpy_dtype).reshape(sizes)

@@ -60,16 +60,21 @@ def publish(base: Path, version: int, write: Callable[[Path], None]) -> Path:
     temporary = base / f".{version}.{uuid.uuid4().hex[:8]}.tmp"
     final = base / str(version)
     try:
+        _refuse_existing(final)
         write(temporary)
         _flush(temporary)
-        if final.exists():
-            raise CvrError(f"version {version} was published in {final} meanwhile; export again for the next version")
+        _refuse_existing(final)
         os.rename(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(base)
     return final
+
+
+def _refuse_existing(final: Path) -> None:
+    if final.exists():
+        raise CvrError(f"version {final.name} was published in {final} meanwhile; export again for the next version")
 
 
 def _flush(folder: Path) -> None:
