@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
-from absl import app, logging
+from absl import app, flags, logging
 
 
 class CvrError(ValueError):
@@ -25,6 +25,8 @@ def run_main(
     def guarded(argv: Sequence[str]) -> int:
         if len(argv) > 1 and flags_parser is None:
             raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             return main(argv) or 0
         except CvrError as error:

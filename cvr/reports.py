@@ -12,11 +12,15 @@ from cvr.scoring import ScoredLists
 
 
 def rankings(scored: ScoredLists, place: int) -> dict[str, np.ndarray]:
-    """Scores by name: the model's for task number `place`, and the baselines display order and popularity so far."""
+    """Scores by name: the model's for task number `place`, and the baselines display order and popularity so far.
+
+    Many items are equally popular, most with no engagement yet; those keep their display order.
+    """
+    display_order = -scored.position.astype(np.float64)
     return {
         "model": scored.scores[:, place],
-        "display_order": -scored.position.astype(np.float64),
-        "popularity": scored.popularity,
+        "display_order": display_order,
+        "popularity": scored.popularity + display_order * 1e-6,
     }
 
 

@@ -109,6 +109,7 @@ def load_ranker(folder: str | Path) -> tuple[Ranker, Run]:
     try:
         status = tf.train.Checkpoint(model=ranker).restore(run.checkpoint)
         status.assert_existing_objects_matched()
+        status.expect_partial()  # the optimizer's state stays on disk
     except (AssertionError, ValueError, tf.errors.OpError) as error:
         raise CvrError(f"checkpoint {run.checkpoint} does not fit the run's spec and model: {str(error).splitlines()[0]}") from error
     return ranker, run

@@ -47,7 +47,8 @@ def rows_of_ids(ids: tf.Tensor, buckets: int) -> tf.Tensor:
 
 def rows_of_vocabulary(ids: tf.Tensor, vocabulary: Sequence[str]) -> tf.Tensor:
     """Row of a table with one row per vocabulary entry: 4 + index for a listed value, UNKNOWN for any other real id."""
-    known = hash_strings(list(vocabulary)).numpy()
+    with tf.init_scope():  # the listed values are known before any graph is built
+        known = hash_strings(list(vocabulary)).numpy()
     order = np.argsort(known)
     place = tf.minimum(tf.searchsorted(tf.constant(known[order]), tf.reshape(ids, [-1])), len(known) - 1)
     place = tf.reshape(place, tf.shape(ids))
