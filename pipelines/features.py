@@ -111,8 +111,9 @@ class Encoder:
         origin, _, name = (feature.column or "").partition(".")
         if origin == "impression":
             return column(self._lists.rows, f"n:{name}")[self._rows(feature)]
-        known = column(self._items, f"n:{name}") if self._items is not None else np.zeros(0)
-        return np.append(known, np.nan)[self._item_place][self._rows(feature)]
+        if self._items is None:
+            return np.full(len(self._item), UNSEEN_VALUE)[self._rows(feature)]
+        return np.append(column(self._items, f"n:{name}"), np.nan)[self._item_place][self._rows(feature)]
 
     def _aggregate(self, feature: Feature) -> np.ndarray:
         assert feature.aggregate is not None
@@ -142,7 +143,7 @@ class Encoder:
             codes, distinct = encode_dictionary(self._lists.rows.column(f"s:{name}"))
             return codes[self._rows(feature)], distinct
         if self._items is None:
-            return np.zeros(len(self._item), np.int64)[self._rows(feature)], np.zeros(0, object)
+            return np.zeros(len(self._item), np.int64)[self._rows(feature)], np.array([ABSENT], object)
         codes, distinct = encode_dictionary(self._items.column(f"s:{name}"))
         return np.append(codes, len(distinct))[self._item_place][self._rows(feature)], distinct
 

@@ -71,12 +71,19 @@ def prepare_output(output: str) -> None:
         )
     if is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise CvrError(f"--output={output} is a file; give a folder")
-    if not FileSystems.exists(output):
-        return
-    entries = FileSystems.match([FileSystems.join(output, "data-*")])[0].metadata_list
-    stale = [entry.path for entry in entries if _DATA_FOLDER.search(entry.path.rstrip("/"))]
+    stale = _stale_folders(output)
     if stale:
         FileSystems.delete(stale)
+
+
+def _stale_folders(output: str) -> list[str]:
+    """Folders of builds in an output without a manifest."""
+    if is_local(output):
+        found = [str(path) for path in Path(output).glob("data-*")]
+    else:
+        inside = FileSystems.match([FileSystems.join(output, "data-*", "**")])[0].metadata_list
+        found = [FileSystems.join(output, entry.path[len(output) :].strip("/").split("/")[0]) for entry in inside]
+    return sorted({path for path in found if _DATA_FOLDER.search(path)})
 
 
 def remove_data(output: str, folder: str) -> None:

@@ -123,3 +123,12 @@ def test_a_sequence_before_its_launch_is_one_unseen_event() -> None:
     found = _columns(text, shown("s", 10, ["a"]) + shown("t", DAY, ["a"]), [done("purchase", 5, "a")]).sequences["past"]
     assert found.item.tolist() == [UNSEEN, *_ids("a")] and found.lengths.tolist() == [1, 1]
     assert found.age[1] == np.float32((DAY - 5) / 1000) and T0 > 0
+
+
+def test_without_items_their_features_are_unseen() -> None:
+    text = f"""stock: {{kind: numerical, level: item, from: item.stock, introduced_on: 2026-01-01}}
+    brand: {{kind: categorical, level: item, from: item.brand, introduced_on: 2026-01-01, {EMBEDDING}}}
+    title: {{kind: text, level: item, from: item.title, introduced_on: 2026-01-01, {EMBEDDING}}}"""
+    found = _columns(text, shown("s", 0, ["a", "b"]))
+    assert np.isneginf(found.item_num).all() and found.cat["brand"].tolist() == [UNSEEN] * 2
+    assert found.bags["title"].values.tolist() == [UNSEEN] * 2
