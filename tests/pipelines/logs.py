@@ -38,7 +38,13 @@ features:
   own_clicks: {kind: numerical, level: item, aggregate: {by: [customer, item], event: click, bucket: 1ms}}
 """
 
-IMPRESSION_TYPES = {"search_id": pa.string(), "time": pa.int64(), "customer_id": pa.string(), "item_id": pa.string(), "position": pa.int32()}
+IMPRESSION_TYPES = {
+    "search_id": pa.string(),
+    "time": pa.int64(),
+    "customer_id": pa.string(),
+    "item_id": pa.string(),
+    "position": pa.int32(),
+}
 ENGAGEMENT_TYPES = {
     "time": pa.int64(), "customer_id": pa.string(), "item_id": pa.string(), "event": pa.string(), "search_id": pa.string(),
     "event_id": pa.string(),
@@ -66,7 +72,9 @@ def engagements(rows: Sequence[Mapping[str, Any]], of: Plan) -> pa.Table:
     return clean_engagements(table(rows, ENGAGEMENT_TYPES), of).table
 
 
-def shown(search: str, time: int, items: Sequence[str], customer: str | None = "u", **extra: Any) -> list[dict[str, Any]]:
+def shown(
+    search: str, time: int, items: Sequence[str], customer: str | None = "u", **extra: Any
+) -> list[dict[str, Any]]:
     """The impressions of one search, `time` ms after T0."""
     row = {"search_id": search, "time": T0 + time, "customer_id": customer, **extra}
     return [{**row, "item_id": item, "position": place + 1} for place, item in enumerate(items)]
@@ -91,14 +99,24 @@ def small_log() -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     for number in range(40):
         time, customer = number * 2 * HOUR + 7, f"u{number % 5}"
         items = [["a", "b", "c"], ["c", "a", "d"], ["b", "d", "a", "c"]][number % 3]
-        rows += shown(f"s{number}", time, items, customer, price=float(number), device="phone" if number % 2 else None, query=f"q{number % 4}")
+        rows += shown(
+            f"s{number}",
+            time,
+            items,
+            customer,
+            price=float(number),
+            device="phone" if number % 2 else None,
+            query=f"q{number % 4}",
+        )
         events.append(done("click", time + MINUTE, items[0], customer, search_id=f"s{number}", event_id=f"c{number}"))
         if number % 2 == 0:
             events.append(done("purchase", time + 3 * HOUR, items[0], customer, event_id=f"p{number}"))
     return rows, events
 
 
-def write_log(folder: Path, rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], items: Sequence[Any] = ITEMS) -> Path:
+def write_log(
+    folder: Path, rows: Sequence[Mapping[str, Any]], events: Sequence[Mapping[str, Any]], items: Sequence[Any] = ITEMS
+) -> Path:
     """Writes a canonical log in Parquet."""
     item_types = {"item_id": pa.string(), "title": pa.string(), "stock": pa.float64()}
     for name, content in (
@@ -135,13 +153,8 @@ def read_split(output: Path, split: str) -> dict[str, np.ndarray]:
     records: list[bytes] = []
     for file in manifest.splits[split].files:
         records += list(tf.data.TFRecordDataset(str(output / file.path), compression_type="GZIP").as_numpy_iterator())
-    keyed = sorted(records, key=lambda r: _key(manifest.spec(), r))
-    found = {name: value.numpy() for name, value in parse(manifest.spec(), tf.constant(keyed)).items()}
+    spec = manifest.spec()
+    keys = parse(spec, tf.constant(records))
+    order = np.lexsort((keys["search_id"].numpy().astype("S"), keys["time"].numpy()))
+    found = {name: value.numpy() for name, value in parse(spec, tf.constant([records[i] for i in order])).items()}
     return {**found, "offsets": np.concatenate([[0], np.cumsum(found["list_size"])])}
-
-
-def _key(spec: Any, record: bytes) -> tuple[int, bytes]:
-    import tensorflow as tf
-
-    found = parse(spec, tf.constant([record]))
-    return int(found["time"][0]), bytes(found["search_id"][0].numpy())

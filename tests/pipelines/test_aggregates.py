@@ -32,13 +32,19 @@ QUERIES = st.lists(st.tuples(st.integers(4, 9), st.integers(-3, 25)), min_size=1
 
 @settings(max_examples=150, deadline=None)
 @given(ROWS, QUERIES, st.integers(1, 4), st.none() | st.integers(1, 10), st.integers(0, 5))
-def test_counts_equal_the_reference(rows: list[Any], queries: list[Any], bucket: int, window: int | None, lag: int) -> None:
+def test_counts_equal_the_reference(
+    rows: list[Any], queries: list[Any], bucket: int, window: int | None, lag: int
+) -> None:
     table = _table([(key, time // bucket) for key, time in rows])
     keys, times = (np.array([query[i] for query in queries], np.int64) for i in (0, 1))
     found = table.between(keys, times, bucket, window, lag)
     for (key, time), count in zip(queries, found, strict=True):
         first = -np.inf if window is None else time - lag - window
-        inside = [t for k, t in rows if k == key and t // bucket * bucket >= first and (t // bucket + 1) * bucket <= time - lag]
+        inside = [
+            t
+            for k, t in rows
+            if k == key and t // bucket * bucket >= first and (t // bucket + 1) * bucket <= time - lag
+        ]
         assert count == len(inside)
 
 
@@ -60,15 +66,21 @@ def test_a_table_without_any_count() -> None:
 
 def test_partial_counts_of_partitions_add_up() -> None:
     component = Component(("item",), ("click", "impression"), 1000)
-    first = aggregates.partial_counts(component, impressions(shown("s", 0, ["a", "b"]), PLAN), engagements([done("click", 5, "a")], PLAN), PLAN)
-    second = aggregates.partial_counts(component, impressions(shown("t", 0, ["a"]), PLAN), engagements([done("purchase", 5, "a")], PLAN), PLAN)
+    first = aggregates.partial_counts(
+        component, impressions(shown("s", 0, ["a", "b"]), PLAN), engagements([done("click", 5, "a")], PLAN), PLAN
+    )
+    second = aggregates.partial_counts(
+        component, impressions(shown("t", 0, ["a"]), PLAN), engagements([done("purchase", 5, "a")], PLAN), PLAN
+    )
     _, table = from_bytes(aggregates.combine([to_bytes("counts", first), to_bytes("counts", second)]))
     assert sorted(table.column("count").to_pylist()) == [1, 3]
 
 
 def test_keys_of_null_parts_are_not_counted() -> None:
     rows = impressions([*shown("s", 0, ["a"], None), *shown("t", 0, ["a"], "u")], PLAN)
-    found = aggregates.partial_counts(Component(("customer", "item"), ("impression",), 1), rows, engagements([], PLAN), PLAN)
+    found = aggregates.partial_counts(
+        Component(("customer", "item"), ("impression",), 1), rows, engagements([], PLAN), PLAN
+    )
     assert found.column("count").to_pylist() == [1]
 
 
@@ -76,7 +88,9 @@ def test_smoothed_rate_by_hand() -> None:
     aggregate = Aggregate(by=("item",), event="click", per="impression", prior=2, window="all", bucket="1ms")
     clicks, shows = _table([(5, 1), (5, 2), (6, 3)]), _table([(5, 0), (5, 1), (5, 2), (6, 1), (7, 9)])
     all_clicks, all_shows = _table([(1, 1), (1, 2), (1, 3)]), _table([(1, t) for t in (0, 1, 2, 1, 9)])
-    found = aggregates.value(aggregate, [clicks, shows, all_clicks, all_shows], np.array([5, 6, 8, PAD, 5]), np.array([4, 4, 4, 4, 0]))
+    found = aggregates.value(
+        aggregate, [clicks, shows, all_clicks, all_shows], np.array([5, 6, 8, PAD, 5]), np.array([4, 4, 4, 4, 0])
+    )
     base = 3 / 4
     np.testing.assert_allclose(found, [(2 + 2 * base) / 5, (1 + 2 * base) / 3, 2 * base / 2, np.nan, 0.0])
 

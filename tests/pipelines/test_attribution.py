@@ -16,7 +16,9 @@ from tests.pipelines.logs import DAY, HOUR, MINUTE, T0, done, engagements, impre
 PLAN = plan()
 
 
-def _delays(rows: list[dict[str, Any]], events: list[dict[str, Any]]) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, Any]]:
+def _delays(
+    rows: list[dict[str, Any]], events: list[dict[str, Any]]
+) -> tuple[dict[tuple[str, str], tuple[int, int]], dict[str, Any]]:
     """{(search, item): (delay of the click, delay of the purchase)} of the impressions that have one, and the counts."""
     shown_rows, done_rows = impressions(rows, PLAN), engagements(events, PLAN)
     found = label(shown_rows, done_rows, credit(shown_rows, done_rows), PLAN)
@@ -66,7 +68,10 @@ def test_rule(name: str) -> None:
 
 def test_the_same_item_twice_in_a_list_credits_the_smaller_position() -> None:
     rows = shown("s1", 0, ["a", "b", "a"])
-    shown_rows, done_rows = impressions(rows, PLAN), engagements([done("click", MINUTE, "a"), done("click", 1, "a", search_id="s1")], PLAN)
+    shown_rows, done_rows = (
+        impressions(rows, PLAN),
+        engagements([done("click", MINUTE, "a"), done("click", 1, "a", search_id="s1")], PLAN),
+    )
     assert credit(shown_rows, done_rows).tolist() == [0, 0]
 
 
@@ -79,9 +84,18 @@ def test_two_searches_in_one_ms_credit_the_greater_hash_of_the_search_id_in_any_
 
 
 def test_counts_say_what_became_of_each_engagement() -> None:
-    events = [done("click", MINUTE, "a"), done("click", 2 * DAY, "a"), done("click", MINUTE, "z"), done("purchase", 1, "b")]
+    events = [
+        done("click", MINUTE, "a"),
+        done("click", 2 * DAY, "a"),
+        done("click", MINUTE, "z"),
+        done("purchase", 1, "b"),
+    ]
     _, counts = _delays(TWICE[:2], events)
-    assert {k: v for k, v in counts["click"].items() if k != "delay_histogram"} == {"attributed": 1, "out_of_window": 1, "unattributed": 1}
+    assert {k: v for k, v in counts["click"].items() if k != "delay_histogram"} == {
+        "attributed": 1,
+        "out_of_window": 1,
+        "unattributed": 1,
+    }
     assert counts["purchase"]["attributed"] == 1
     assert counts["click"]["delay_histogram"] == {"63096": 1, "199526231": 1}
 
@@ -117,7 +131,13 @@ TIMES = st.sampled_from([0, 1, MINUTE, HOUR, HOUR + 1, 2 * HOUR, DAY, DAY + 1, 2
 CUSTOMERS = st.sampled_from(["u", "v", None])
 SEARCHES = st.lists(st.tuples(TIMES, CUSTOMERS, st.permutations(["a", "b", "c"])), max_size=6)
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["click", "purchase"]), TIMES, st.sampled_from(["a", "b", "d"]), CUSTOMERS, st.none() | st.integers(0, 6)),
+    st.tuples(
+        st.sampled_from(["click", "purchase"]),
+        TIMES,
+        st.sampled_from(["a", "b", "d"]),
+        CUSTOMERS,
+        st.none() | st.integers(0, 6),
+    ),
     max_size=10,
 )
 
@@ -127,7 +147,8 @@ EVENTS = st.lists(
 def test_equals_the_reference(searches: list[Any], drawn: list[Any]) -> None:
     rows = [row for i, (time, customer, items) in enumerate(searches) for row in shown(f"s{i}", time, items, customer)]
     events = [
-        done(event, time, item, customer, search_id=None if search is None else f"s{search}") for event, time, item, customer, search in drawn
+        done(event, time, item, customer, search_id=None if search is None else f"s{search}")
+        for event, time, item, customer, search in drawn
     ]
     shown_rows, done_rows = impressions(rows, PLAN), engagements(events, PLAN)
     delay = label(shown_rows, done_rows, credit(shown_rows, done_rows), PLAN).delay

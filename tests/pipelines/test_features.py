@@ -10,11 +10,11 @@ import pyarrow as pa
 from cvr.records import ListColumns
 from cvr.transforms import EMPTY, UNSEEN, char_ngrams, hash_strings
 from pipelines.aggregates import CountTable, partial_counts
+from pipelines.batches import to_bytes
 from pipelines.features import Encoder
 from pipelines.lists import arrange
 from pipelines.normalise import clean_items
 from pipelines.partition import _item_table
-from pipelines.batches import to_bytes
 from tests.pipelines.logs import DAY, T0, done, engagements, impressions, plan, shown
 
 HEAD = "dataset: tiny\ntasks:\n  purchase: {events: [purchase], window: 1d, primary: true}\nfeatures:\n"
@@ -22,7 +22,10 @@ EMBEDDING = "embedding: {buckets: 8, dim: 2}"
 
 
 def _columns(
-    features: str, rows: list[dict[str, Any]], events: list[dict[str, Any]] | None = None, items: list[dict[str, Any]] | None = None
+    features: str,
+    rows: list[dict[str, Any]],
+    events: list[dict[str, Any]] | None = None,
+    items: list[dict[str, Any]] | None = None,
 ) -> ListColumns:
     of = plan(HEAD + "".join(f"  {line.strip()}\n" for line in features.strip().splitlines()))
     shown_rows, done_rows = impressions(rows, of), engagements(events or [], of)
@@ -58,7 +61,11 @@ def test_values_beyond_float32_stay_finite() -> None:
 
 
 def test_categories_tell_null_absent_and_too_early_apart() -> None:
-    rows = shown("s1", 0, ["a"], device="phone", late="x") + shown("s2", DAY, ["a"], device=None, late="x") + shown("s3", DAY, ["a"], device="")
+    rows = (
+        shown("s1", 0, ["a"], device="phone", late="x")
+        + shown("s2", DAY, ["a"], device=None, late="x")
+        + shown("s3", DAY, ["a"], device="")
+    )
     found = _columns(
         f"""device: {{kind: categorical, level: context, from: impression.device, {EMBEDDING}}}
         late: {{kind: categorical, level: item, from: impression.late, introduced_on: 2026-01-02, {EMBEDDING}}}
@@ -73,15 +80,22 @@ def test_categories_tell_null_absent_and_too_early_apart() -> None:
 
 
 def test_several_values_are_trimmed_and_never_an_empty_bag() -> None:
-    rows = [{**row, "tags": tags} for row, tags in zip(shown("s", 0, list("abcd")), ["x | y", None, " | ", "x"], strict=True)]
-    bag = _columns(f'tags: {{kind: categorical, level: item, from: impression.tags, separator: "|", {EMBEDDING}}}', rows).bags["tags"]
+    rows = [
+        {**row, "tags": tags}
+        for row, tags in zip(shown("s", 0, list("abcd")), ["x | y", None, " | ", "x"], strict=True)
+    ]
+    bag = _columns(
+        f'tags: {{kind: categorical, level: item, from: impression.tags, separator: "|", {EMBEDDING}}}', rows
+    ).bags["tags"]
     assert bag.lengths.tolist() == [2, 1, 1, 1]
     assert bag.values.tolist() == [*_ids("x", "y"), EMPTY, EMPTY, *_ids("x")]
 
 
 def test_texts_become_the_ngrams_of_the_transform() -> None:
     rows = shown("s1", 0, ["a", "b"], query="Red") + shown("s2", 1, ["a"], query=None)
-    bag = _columns(f"query: {{kind: text, level: context, from: impression.query, ngrams: [2], {EMBEDDING}}}", rows).bags["query"]
+    bag = _columns(
+        f"query: {{kind: text, level: context, from: impression.query, ngrams: [2], {EMBEDDING}}}", rows
+    ).bags["query"]
     assert bag.lengths.tolist() == [2, 1]
     assert bag.values.tolist() == [*char_ngrams(["red"], [2], 64).values.numpy().tolist(), EMPTY]
 
@@ -94,7 +108,11 @@ def test_a_text_before_its_launch_is_unseen() -> None:
 
 
 def test_item_attributes_are_joined_and_unknown_items_are_missing() -> None:
-    items = [{"item_id": "b", "stock": 1.0, "brand": "x"}, {"item_id": "a", "stock": None, "brand": "y"}, {"item_id": "b", "stock": 2.0, "brand": None}]
+    items = [
+        {"item_id": "b", "stock": 1.0, "brand": "x"},
+        {"item_id": "a", "stock": None, "brand": "y"},
+        {"item_id": "b", "stock": 2.0, "brand": None},
+    ]
     found = _columns(
         f"""stock: {{kind: numerical, level: item, from: item.stock}}
         brand: {{kind: categorical, level: item, from: item.brand, {EMBEDDING}}}""",
@@ -107,7 +125,9 @@ def test_item_attributes_are_joined_and_unknown_items_are_missing() -> None:
 
 def test_popularity_counts_purchases_strictly_before_the_list() -> None:
     events = [done("purchase", 5, "a"), done("purchase", 10, "a"), done("purchase", 11, "b")]
-    found = _columns("price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1), events)
+    found = _columns(
+        "price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1), events
+    )
     assert found.popularity.tolist() == [1.0, 0.0]
 
 

@@ -22,7 +22,9 @@ def _hash(text: str | None) -> int:
     return PAD if text is None else int(hash_strings([text]).numpy()[0])
 
 
-def _of(events: list[dict[str, Any]], customers: list[str | None], times: list[int]) -> list[list[tuple[int, int, float]]]:
+def _of(
+    events: list[dict[str, Any]], customers: list[str | None], times: list[int]
+) -> list[list[tuple[int, int, float]]]:
     hashed = np.array([_hash(c) for c in customers], np.int64)
     found = histories(engagements(events, PLAN), hashed, T0 + np.array(times, np.int64), HISTORY, PLAN)
     rows = list(zip(found.item.tolist(), found.action.tolist(), found.age.tolist(), strict=True))
@@ -52,7 +54,10 @@ def test_no_lists() -> None:
     assert _of([done("click", 1, "a")], [], []) == []
 
 
-EVENTS = st.lists(st.tuples(st.sampled_from(["click", "purchase"]), st.integers(0, 6), st.sampled_from("ab"), st.sampled_from("uv")), max_size=12)
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["click", "purchase"]), st.integers(0, 6), st.sampled_from("ab"), st.sampled_from("uv")),
+    max_size=12,
+)
 LISTS = st.lists(st.tuples(st.sampled_from("uvw"), st.integers(0, 7)), max_size=4)
 
 

@@ -18,7 +18,9 @@ PLAN = plan()
 
 
 def _settings(**changes: Any) -> Settings:
-    return Settings(source="canonical", input="i", output="o", spec_text=SPEC, **{"drop_unconverted": "none", **changes})
+    return Settings(
+        source="canonical", input="i", output="o", spec_text=SPEC, **{"drop_unconverted": "none", **changes}
+    )
 
 
 def _lists(rows: list[dict[str, Any]], converted: tuple[str, ...] = ()) -> Lists:
@@ -61,7 +63,13 @@ def test_splits_are_half_open() -> None:
     rows = [row for i, time in enumerate([0, 9, 10, 19, 20, 29, 30]) for row in shown(f"s{i}", time, ["a"])]
     settings = _settings(start=T0 + 1, validation_from=T0 + 10, test_from=T0 + 20, end=T0 + 30)
     lists, counts = select(_lists(rows), PLAN, settings, T0 + 9 * DAY)
-    assert list(zip(_names(lists), lists.split.tolist(), strict=True)) == [("s1", 0), ("s2", 1), ("s3", 1), ("s4", 2), ("s5", 2)]
+    assert list(zip(_names(lists), lists.split.tolist(), strict=True)) == [
+        ("s1", 0),
+        ("s2", 1),
+        ("s3", 1),
+        ("s4", 2),
+        ("s5", 2),
+    ]
     assert counts["lists"]["out_of_range"] == 2
 
 
@@ -79,7 +87,12 @@ def test_lists_without_a_purchase_are_dropped_where_told(drop: str, kept: str) -
 
 
 def test_other_domains_are_set_aside() -> None:
-    lists, counts = select(_lists(shown("f", 0, ["a"], domain="feed") + shown("s", 0, ["a"], domain="search")), PLAN, _settings(), T0 + 9 * DAY)
+    lists, counts = select(
+        _lists(shown("f", 0, ["a"], domain="feed") + shown("s", 0, ["a"], domain="search")),
+        PLAN,
+        _settings(),
+        T0 + 9 * DAY,
+    )
     assert _names(lists) == ["s"] and counts["lists"]["other_domain"] == 1
 
 
@@ -99,7 +112,13 @@ def test_describe_counts_positions_labels_and_lengths() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("2026-01-01", T0), ("2026-01-01T00:00:00Z", T0), ("2026-01-01T01:00:00+01:00", T0), ("2026-01-01 00:00:00.250", T0 + 250), (None, None)],
+    [
+        ("2026-01-01", T0),
+        ("2026-01-01T00:00:00Z", T0),
+        ("2026-01-01T01:00:00+01:00", T0),
+        ("2026-01-01 00:00:00.250", T0 + 250),
+        (None, None),
+    ],
 )
 def test_parse_time(text: str | None, expected: int | None) -> None:
     assert parse_time(text, "start") == expected
@@ -108,7 +127,9 @@ def test_parse_time(text: str | None, expected: int | None) -> None:
 def test_bad_times_and_flags_that_contradict() -> None:
     with pytest.raises(CvrError, match="--test_from=soon: expected a date"):
         parse_time("soon", "test_from")
-    with pytest.raises(CvrError, match="--validation_from=2026-01-02T00:00:00Z must lie before --test_from=2026-01-01T00:00:00Z"):
+    with pytest.raises(
+        CvrError, match="--validation_from=2026-01-02T00:00:00Z must lie before --test_from=2026-01-01T00:00:00Z"
+    ):
         _settings(validation_from=T0 + DAY, test_from=T0)
     with pytest.raises(CvrError, match="--partitions=0"):
         _settings(partitions=0)

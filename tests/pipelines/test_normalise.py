@@ -50,7 +50,9 @@ def test_as_numbers() -> None:
     numbers, wrong = as_numbers(pa.array(["1.5", " 2 ", "", None, "dear", "inf"]), "c")
     np.testing.assert_array_equal(numbers, [1.5, 2.0, np.nan, np.nan, np.nan, np.nan])
     assert wrong.tolist() == [False, False, False, False, True, False]
-    np.testing.assert_array_equal(as_numbers(pa.array([1.0, float("inf"), float("-inf"), None]), "c")[0], [1.0, np.nan, np.nan, np.nan])
+    np.testing.assert_array_equal(
+        as_numbers(pa.array([1.0, float("inf"), float("-inf"), None]), "c")[0], [1.0, np.nan, np.nan, np.nan]
+    )
     np.testing.assert_array_equal(as_numbers(pa.array([True, None]), "c")[0], [1.0, np.nan])
 
 
@@ -61,7 +63,11 @@ def test_as_integers_reads_timestamps_as_ms_utc() -> None:
     offset = datetime.timezone(datetime.timedelta(hours=1))
     assert as_integers(pa.array([moment.astimezone(offset)], pa.timestamp("ms", "+01:00")), "time")[0].tolist() == [T0]
     values, null, wrong = as_integers(pa.array(["12", "1.5", None, "x"]), "time")
-    assert (values.tolist(), null.tolist(), wrong.tolist()) == ([12, 0, 0, 0], [False, False, True, False], [False, True, False, True])
+    assert (values.tolist(), null.tolist(), wrong.tolist()) == (
+        [12, 0, 0, 0],
+        [False, False, True, False],
+        [False, True, False, True],
+    )
 
 
 BAD_IMPRESSIONS = [
@@ -93,7 +99,12 @@ def test_text_in_a_numerical_column_is_a_bad_row() -> None:
 
 
 def test_bad_engagements() -> None:
-    rows = [done("click", 0, "a"), done("click", 0, ""), {**done("click", 0, "a"), "event": None}, done("impression", 0, "a")]
+    rows = [
+        done("click", 0, "a"),
+        done("click", 0, ""),
+        {**done("click", 0, "a"), "event": None},
+        done("impression", 0, "a"),
+    ]
     cleaned = clean_engagements(table(rows, ENGAGEMENT_TYPES), PLAN)
     assert [row for row, _ in cleaned.bad] == [1, 2, 3]
     assert "reserved" in cleaned.bad[2][1]
@@ -123,17 +134,28 @@ def test_ids_are_hashed_and_a_null_customer_is_pad() -> None:
 def test_integer_ids_equal_the_same_ids_as_text() -> None:
     rows = shown("7", 0, ["12"])
     as_numbers_ = table(rows, IMPRESSION_TYPES).set_column(3, "item_id", pa.array([12]))
-    assert clean_impressions(as_numbers_, PLAN).table.equals(clean_impressions(table(rows, IMPRESSION_TYPES), PLAN).table)
+    assert clean_impressions(as_numbers_, PLAN).table.equals(
+        clean_impressions(table(rows, IMPRESSION_TYPES), PLAN).table
+    )
 
 
 def test_only_the_search_domain_makes_lists_and_a_null_domain_is_search() -> None:
-    rows = [{**row, "domain": d} for row, d in zip(shown("s", 0, ["a", "b", "c"]), ["search", "feed", None], strict=True)]
-    assert clean_impressions(table(rows, IMPRESSION_TYPES), PLAN).table.column("is_list").to_pylist() == [True, False, True]
+    rows = [
+        {**row, "domain": d} for row, d in zip(shown("s", 0, ["a", "b", "c"]), ["search", "feed", None], strict=True)
+    ]
+    assert clean_impressions(table(rows, IMPRESSION_TYPES), PLAN).table.column("is_list").to_pylist() == [
+        True,
+        False,
+        True,
+    ]
 
 
 def test_items_and_missing_canonical_columns() -> None:
     items = pa.table({"item_id": ["a", None], "title": ["x", "y"], "stock": [1, 2]})
     cleaned = clean_items(items, PLAN)
     assert len(cleaned.table) == 1 and cleaned.bad == [(1, "item_id is null or empty")]
-    with pytest.raises(CvrError, match=r"f.parquet: the impressions lack the column\(s\) customer_id, position; they have search_id, time, item_id"):
+    with pytest.raises(
+        CvrError,
+        match=r"f.parquet: the impressions lack the column\(s\) customer_id, position; they have search_id, time, item_id",
+    ):
         require_columns("impressions", ["search_id", "time", "item_id"], "f.parquet")

@@ -21,17 +21,28 @@ SECONDS = T0 // 1000
 def test_sources_are_found_by_module_name() -> None:
     assert names() == ["canonical", "expedia2013", "trivago2019"]
     assert source("canonical") is canonical
-    with pytest.raises(CvrError, match="--source=nowhere: no such source; there are canonical, expedia2013, trivago2019"):
+    with pytest.raises(
+        CvrError, match="--source=nowhere: no such source; there are canonical, expedia2013, trivago2019"
+    ):
         source("nowhere")
 
 
 # trivago2019 ------------------------------------------------------------------------------------------------------------------
 
 
-def _session(*rows: tuple[int, int, str, str, str | None, str | None], user: str = "u", session: str = "x") -> list[dict[str, Any]]:
+def _session(
+    *rows: tuple[int, int, str, str, str | None, str | None], user: str = "u", session: str = "x"
+) -> list[dict[str, Any]]:
     """Rows of one session: (second, step, action, reference, impressions, prices)."""
     keys = ("timestamp", "step", "action_type", "reference", "impressions", "prices")
-    static = {"user_id": user, "session_id": session, "platform": "FR", "city": "Paris", "device": "mobile", "current_filters": None}
+    static = {
+        "user_id": user,
+        "session_id": session,
+        "platform": "FR",
+        "city": "Paris",
+        "device": "mobile",
+        "current_filters": None,
+    }
     return [{**static, **dict(zip(keys, (SECONDS + row[0], *row[1:]), strict=True))} for row in rows]
 
 
@@ -40,7 +51,9 @@ def _trivago(tmp_path: Path, rows: list[dict[str, Any]]) -> tuple[list[dict[str,
     path = tmp_path / "sessions.parquet"
     columns = {name: [row[name] for row in rows] for name in trivago2019.COLUMNS}
     numbers = ("timestamp", "step")
-    pq.write_table(pa.table({k: pa.array(v, pa.int64() if k in numbers else pa.string()) for k, v in columns.items()}), path)
+    pq.write_table(
+        pa.table({k: pa.array(v, pa.int64() if k in numbers else pa.string()) for k, v in columns.items()}), path
+    )
     tables = dict(trivago2019.read(trivago2019.find(str(path))[0], {}))
     return tables["engagements"].to_pylist(), tables["impressions"].to_pylist()
 
@@ -71,10 +84,25 @@ def test_trivago_impressions_hold_what_was_known_before_the_clickout(tmp_path: P
         ("u-x-4", "11", 1, 50.0), ("u-x-4", "12", 2, 70.0), ("u-x-4", "13", 3, 60.0), ("u-x-6", "14", 1, 90.0), ("u-x-6", "11", 2, 55.0),
     ]  # fmt: skip
     first, second = rows[0], rows[3]
-    assert (first["time"], first["session_step"], first["last_action"], first["sort_order"]) == (T0 + 5002, 3, "change of sort order", "price only")
-    assert (first["session_age"], first["last_gap"], first["session_number"], first["user_step"]) == (5.002, 0.001, 1, 3)
+    assert (first["time"], first["session_step"], first["last_action"], first["sort_order"]) == (
+        T0 + 5002,
+        3,
+        "change of sort order",
+        "price only",
+    )
+    assert (first["session_age"], first["last_gap"], first["session_number"], first["user_step"]) == (
+        5.002,
+        0.001,
+        1,
+        3,
+    )
     assert (first["query"], first["lists_before"], first["same_list"]) == ("Paris, France", 0, 0.0)
-    assert (second["last_action"], second["lists_before"], second["mean_price"], second["min_price"]) == ("search for item", 1, 72.5, 55.0)
+    assert (second["last_action"], second["lists_before"], second["mean_price"], second["min_price"]) == (
+        "search for item",
+        1,
+        72.5,
+        55.0,
+    )
     assert [(r["previous_position"], r["previous_price"]) for r in rows] == [(None, None)] * 4 + [(1.0, 50.0)]
 
 
@@ -89,7 +117,9 @@ def test_trivago_sessions_of_a_user_are_numbered_and_do_not_mix(tmp_path: Path) 
     _, rows = _trivago(tmp_path, SESSION + other)
     last = rows[-2:]
     assert [r["session_number"] for r in last] == [2, 2]
-    assert [(r["session_step"], r["last_action"], r["sort_order"], r["lists_before"]) for r in last] == [(0, None, None, 0)] * 2
+    assert [(r["session_step"], r["last_action"], r["sort_order"], r["lists_before"]) for r in last] == [
+        (0, None, None, 0)
+    ] * 2
     assert [r["previous_position"] for r in last] == [2.0, None]
 
 
@@ -102,7 +132,10 @@ def test_trivago_filters_are_counted(tmp_path: Path) -> None:
     rows = _session((0, 1, "clickout item", "11", "11", "50"), (1, 2, "clickout item", "11", "11", "50"))
     rows[1]["current_filters"] = "Hotel|Sort by Price"
     _, found = _trivago(tmp_path, rows)
-    assert [(r["current_filters"], r["filter_count"], r["same_list"]) for r in found] == [(None, 0, 0.0), ("Hotel|Sort by Price", 2, 1.0)]
+    assert [(r["current_filters"], r["filter_count"], r["same_list"]) for r in found] == [
+        (None, 0, 0.0),
+        ("Hotel|Sort by Price", 2, 1.0),
+    ]
 
 
 def test_trivago_csv_gives_the_same_as_parquet(tmp_path: Path) -> None:
@@ -139,7 +172,10 @@ def test_expedia_rows_are_impressions_and_their_flags_engagements(tmp_path: Path
     assert {"price_usd", "search_id"} <= expedia2013.columns(file)["impressions"]
     tables = list(expedia2013.read(file, {"impressions": {"price_usd", "comp1_rate", "absent"}}))
     rows = tables[0][1].to_pylist()
-    assert [(r["search_id"], r["time"] - T0, r["item_id"], r["position"], r["price_usd"], r["comp1_rate"], r["customer_id"]) for r in rows] == [
+    assert [
+        (r["search_id"], r["time"] - T0, r["item_id"], r["position"], r["price_usd"], r["comp1_rate"], r["customer_id"])
+        for r in rows
+    ] == [
         ("1", 10_000, "893", "2", "104.77", None, None),
         ("1", 10_000, "104", "1", "170.74", "-1", None),
         ("2", 60_000, "893", "1", "99", None, None),
@@ -173,7 +209,11 @@ def _tables(folder: Path, wanted: dict[str, set[str]] | None = None) -> dict[str
 def test_canonical_parquet_and_jsonl_give_the_same(tmp_path: Path) -> None:
     rows, events = shown("s", 0, ["a", "b"], price=1.5), [done("click", 5, "a", search_id="s", event_id="e")]
     write_log(tmp_path / "parquet", rows, events, [{"item_id": "a", "title": "x", "stock": 1.0}])
-    for name, content in (("impressions", rows), ("engagements", events), ("items", [{"item_id": "a", "title": "x", "stock": 1.0}])):
+    for name, content in (
+        ("impressions", rows),
+        ("engagements", events),
+        ("items", [{"item_id": "a", "title": "x", "stock": 1.0}]),
+    ):
         write_jsonl(tmp_path / "jsonl", name, content)
     wanted = {"impressions": {"price"}, "items": {"title"}}
     assert _tables(tmp_path / "parquet", wanted) == _tables(tmp_path / "jsonl", wanted)

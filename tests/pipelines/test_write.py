@@ -71,11 +71,23 @@ def test_moments_of_parts_merge_to_those_of_the_whole() -> None:
 
 
 def test_counts_merge_in_any_order() -> None:
-    parts = [{"a": 1, "b": {"x": 2}, "last_time": 5}, {"b": {"x": 1, "y": 1}, "last_time": 3, "first_time": 9}, {"first_time": 4, "files": [1]}]
+    parts = [
+        {"a": 1, "b": {"x": 2}, "last_time": 5},
+        {"b": {"x": 1, "y": 1}, "last_time": 3, "first_time": 9},
+        {"first_time": 4, "files": [1]},
+    ]
     expected = {"a": 1, "b": {"x": 3, "y": 1}, "last_time": 5, "first_time": 4, "files": [1]}
     assert counts.merge_all(parts) == expected == counts.merge_all(reversed(parts))
     assert counts.merge_all([]) == {}
 
 
 def test_delay_bins_are_ten_per_decade_with_upper_edges() -> None:
-    assert counts.delay_histogram(np.array([0, 1, 10, 11, 100, 101, 1000])) == {"0": 1, "1": 1, "10": 1, "13": 1, "100": 1, "126": 1, "1000": 1}
+    assert counts.delay_histogram(np.array([0, 1, 10, 11, 100, 101, 1000])) == {
+        "0": 1,
+        "1": 1,
+        "10": 1,
+        "13": 1,
+        "100": 1,
+        "126": 1,
+        "1000": 1,
+    }
