@@ -28,7 +28,8 @@ SERVER_SECONDS = 120.0
 
 _SOURCE = flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs.")
 _INPUT = flags.DEFINE_string("input", None, "File or folder of the logs; none for synthetic ones, which are made.")
-_RUN = flags.DEFINE_string("run", None, "The run's name: its folder is runs/<name>. The source's name by default.")
+_RUN = flags.DEFINE_string("run", None, "The run's name, and its folder's; the source's name by default.")
+_RUNS = flags.DEFINE_string("runs", "runs", "Folder of all runs.")
 _FORCE = flags.DEFINE_bool("force", False, "Delete the run's folder first.")
 _SPEC = flags.DEFINE_string("spec", None, "Feature spec, in place of the source's own.")
 _FLAGFILE = flags.DEFINE_string("train_flagfile", None, "Flags of cvr.train, in place of the source's own.")
@@ -51,7 +52,7 @@ def choices_of_flags() -> Choices:
         "test_from": _TEST.value,
     }
     settings = dataclasses.replace(SOURCES[_SOURCE.value], **{key: value for key, value in given.items() if value})
-    return Choices(_SOURCE.value, _INPUT.value, Path("runs") / name, settings, tuple(_MAKE_LOGS.value))
+    return Choices(_SOURCE.value, _INPUT.value, Path(_RUNS.value) / name, settings, tuple(_MAKE_LOGS.value))
 
 
 def rank_one_search(runner: Runner, choices: Choices) -> None:

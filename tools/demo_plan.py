@@ -31,7 +31,7 @@ class Source:
 
 SOURCES = {
     "synthetic": Source(
-        "canonical", "configs/features/synthetic.yaml", "configs/demo.flags", "2026-01-10", "2026-01-11"
+        "canonical", "configs/features/synthetic.yaml", "configs/demo.flags", "2026-01-15", "2026-01-16"
     ),
     "canonical": Source("canonical", "configs/features/synthetic.yaml", "configs/demo.flags"),
     "trivago2019": Source(

@@ -139,7 +139,7 @@ def run_child(arguments: Sequence[str], root: Path) -> int:
 def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
 
-    It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`.
+    TensorFlow's own start-up messages are silenced unless the environment asks for them. It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`.
     `log` receives what it prints; without it, its output is this process's.
     """
     with open(log, "wb") if log else contextlib.nullcontext() as output:
@@ -147,6 +147,7 @@ def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iter
             [sys.executable, "-m", *arguments],
             cwd=root,
             start_new_session=True,
+            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             stdout=output,
             stderr=subprocess.STDOUT if output else None,
         )
@@ -157,15 +158,17 @@ def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iter
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process group: as Ctrl-C would, then SIGTERM, then SIGKILL. Does nothing to a finished process."""
-    for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
-        if process.poll() is not None:
-            break
-        _signal_group(process, number)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)
-    _signal_group(process, signal.SIGKILL)
-    process.wait()
+    """Ends a process group: as Ctrl-C would, then SIGTERM, then SIGKILL, the last at once on another Ctrl-C."""
+    try:
+        for number, grace in zip((signal.SIGINT, signal.SIGTERM), _GRACE_SECONDS, strict=True):
+            if process.poll() is not None:
+                break
+            _signal_group(process, number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+    finally:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
 
 
 def _signal_group(process: subprocess.Popen[bytes], number: signal.Signals) -> None:

@@ -62,7 +62,7 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def _ranking(summary: dict[str, Any]) -> Section:
     scores: dict[str, list[Score]] = {}
     rows = []
-    for task, found in summary["tasks"].items():
+    for task, found in sorted(summary["tasks"].items(), key=lambda entry: entry[0] != summary["primary_task"]):
         rankings = {"this model": found, **{BASELINE_NAMES.get(k, k): v for k, v in found["baselines"].items()}}
         shown = [_score(name, values) for name, values in rankings.items() if values["map"] is not None]
         if task == summary["primary_task"] and "bayes_map" in summary:

@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 INK = "#1f2933"
 FAINT = "#d9dee4"
@@ -115,6 +116,7 @@ def lines_figure(panels: Mapping[str, Mapping[str, Curve]], x_label: str) -> str
                 if curve.low is not None and curve.high is not None:
                     ax.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
             ax.set_xlabel(x_label)
+            ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             ax.grid(axis="y")
             if len(curves) > 1:
                 ax.legend()
@@ -129,7 +131,8 @@ def delay_figure(delays: Mapping[str, np.ndarray], windows: Mapping[str, int]) -
         for colour, (task, values) in zip(_colours(len(delays)), delays.items(), strict=True):
             ordered = np.maximum(np.sort(values), 100)
             ax.plot(ordered, np.arange(1, len(ordered) + 1) / max(1, len(ordered)), color=colour, label=task)
-            ax.axvline(windows[task], color=colour, linestyle="--", linewidth=1, alpha=0.7)
+            if windows[task]:
+                ax.axvline(windows[task], color=colour, linestyle="--", linewidth=1, alpha=0.7)
         longest = max([_MINUTE, *windows.values()])
         ticks = {name: at for name, at in _DELAY_TICKS.items() if at <= 1.5 * longest}
         ax.set_xscale("log")
