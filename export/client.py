@@ -27,6 +27,7 @@ from export.request import Search, Values, to_arrays
 from export.servable import DEFAULT_SIGNATURE, TensorInfo, tensor_infos
 from export.signatures import EXAMPLES, LIST_SIZE, SCORE
 
+FLAGS = flags.FLAGS
 _MESSAGE_BYTES = 64 << 20
 
 
@@ -159,8 +160,8 @@ def describe(client: Client) -> str:
     return "\n".join(lines)
 
 
-def _define_flags() -> None:
-    """Only the command has flags; a program that uses `Client` keeps its own."""
+def define_flags() -> None:
+    """The command's flags; a program that uses `Client` has only its own."""
     flags.DEFINE_string("target", "localhost:8500", "host:port of the server.")
     flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
     flags.DEFINE_integer("model_version", None, "Pins a version; the newest otherwise.")
@@ -184,21 +185,25 @@ def _rank_stored(client: Client, folder: str, split: str, number: int) -> str:
 def main(argv: Sequence[str]) -> int:
     """Ranks the items of one search and prints them."""
     del argv
-    given = flags.FLAGS
-    if sum(bool(value) for value in (given.request, given.lists, given.describe)) != 1:
+    if sum(bool(value) for value in (FLAGS.request, FLAGS.lists, FLAGS.describe)) != 1:
         raise CvrError("give one of --request=FILE, --lists=DIR or --describe")
-    with Client(given.target, given.model_name, given.model_version, given.timeout_seconds) as client:
-        if given.describe:
+    with Client(FLAGS.target, FLAGS.model_name, FLAGS.model_version, FLAGS.timeout_seconds) as client:
+        if FLAGS.describe:
             print(describe(client))
-        elif given.lists:
-            print(_rank_stored(client, given.lists, given.split, given.list_number))
+        elif FLAGS.lists:
+            print(_rank_stored(client, FLAGS.lists, FLAGS.split, FLAGS.list_number))
         else:
-            stdin = given.request == "-"
-            search = Search.from_json(sys.stdin.read(), "standard input") if stdin else Search.from_file(given.request)
+            stdin = FLAGS.request == "-"
+            search = Search.from_json(sys.stdin.read(), "standard input") if stdin else Search.from_file(FLAGS.request)
             print(table(client.rank(search.context, search.items, search.history)))
     return 0
 
 
-if __name__ == "__main__":
-    _define_flags()
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -29,27 +29,32 @@ from export.server import Server
 from export.services import Models
 from export.versions import newest
 
-_RUN = flags.DEFINE_string("run", None, "Folder of the finished run that was exported.", required=True)
-_EXPORT = flags.DEFINE_string("export", None, "Base folder of versions (the newest is checked) or a version folder.", required=True)
-_LISTS = flags.DEFINE_string("lists", None, "Folder of list records.", required=True)
-_SPLIT = flags.DEFINE_string("split", "test", "Split whose first lists are compared.")
-_COUNT = flags.DEFINE_integer("num_lists", 64, "How many lists.", lower_bound=1)
-_REQUESTS = flags.DEFINE_integer("num_requests", 16, "How many made-up raw requests.", lower_bound=1)
-_TOLERANCE = flags.DEFINE_float("tolerance", 1e-5, "Largest absolute difference of a logit that passes.", lower_bound=0.0)
-_TARGET = flags.DEFINE_string("target", None, "host:port of a running server; a local one is started otherwise.")
-_MODEL = flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
-_OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; parity.json in the base folder of versions otherwise.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("run", None, "Folder of the finished run that was exported.", required=True)
+    flags.DEFINE_string("export", None, "Base folder of versions (the newest is checked) or a version folder.", required=True)
+    flags.DEFINE_string("lists", None, "Folder of list records.", required=True)
+    flags.DEFINE_string("split", "test", "Split whose first lists are compared.")
+    flags.DEFINE_integer("num_lists", 64, "How many lists.", lower_bound=1)
+    flags.DEFINE_integer("num_requests", 16, "How many made-up raw requests.", lower_bound=1)
+    flags.DEFINE_float("tolerance", 1e-5, "Largest absolute difference of a logit that passes.", lower_bound=0.0)
+    flags.DEFINE_string("target", None, "host:port of a running server; a local one is started otherwise.")
+    flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
+    flags.DEFINE_string("output", None, "Where the report goes; parity.json in the base folder of versions otherwise.")
 
 
 @contextlib.contextmanager
 def _client(servable: Servable, target: str | None) -> Iterator[Client]:
     server = None
     if target is None:
-        server = Server(Models(_MODEL.value, {servable.version: servable}))
+        server = Server(Models(FLAGS.model_name, {servable.version: servable}))
         server.start()
         target = f"127.0.0.1:{server.port}"
     try:
-        with Client(target, _MODEL.value, servable.version, timeout=60.0) as client:
+        with Client(target, FLAGS.model_name, servable.version, timeout=60.0) as client:
             yield client
     finally:
         if server is not None:
@@ -59,25 +64,32 @@ def _client(servable: Servable, target: str | None) -> Iterator[Client]:
 def main(argv: Sequence[str]) -> int:
     """Runs all checks; exit code 1 above the tolerance."""
     del argv
-    folder = newest(_EXPORT.value)
+    folder = newest(FLAGS.export)
     exported = about(folder)
-    ranker, run = load_ranker(run_folder(_RUN.value))
+    ranker, run = load_ranker(run_folder(FLAGS.run))
     if exported["spec_fingerprint"] != run.spec.fingerprint:
         raise CvrError(f"{folder} was exported with feature spec {exported['spec_fingerprint']}, the run has {run.spec.fingerprint}")
-    lists = read_lists(_LISTS.value, _SPLIT.value, _COUNT.value, run.spec)
-    searches = [example_search(run.spec, items=1 + 3 * seed, seed=seed, gaps=0.1) for seed in range(_REQUESTS.value)]
+    lists = read_lists(FLAGS.lists, FLAGS.split, FLAGS.num_lists, run.spec)
+    searches = [example_search(run.spec, items=1 + 3 * seed, seed=seed, gaps=0.1) for seed in range(FLAGS.num_requests)]
     servable = Servable(folder)
-    with _client(servable, _TARGET.value) as client:
+    with _client(servable, FLAGS.target) as client:
         differences = compare_all(Subject(run.spec, ranker, servable, client), lists.records, searches)
-    result = report(differences, _TOLERANCE.value)
-    context = {"version": servable.version, "lists": len(lists.records), "split": _SPLIT.value, "target": _TARGET.value or "local"}
-    output = Path(_OUTPUT.value) if _OUTPUT.value else folder.parent / "parity.json"
+    result = report(differences, FLAGS.tolerance)
+    context = {"version": servable.version, "lists": len(lists.records), "split": FLAGS.split, "target": FLAGS.target or "local"}
+    output = Path(FLAGS.output) if FLAGS.output else folder.parent / "parity.json"
     output = output if result["passed"] else output.with_suffix(".failed.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
     publish_json(output, {**context, **result})
-    print(table(differences, _TOLERANCE.value))
-    print(f"largest difference {result['max_abs_diff']:.2e}, tolerance {_TOLERANCE.value:.0e}; written to {output}")
+    print(table(differences, FLAGS.tolerance))
+    print(f"largest difference {result['max_abs_diff']:.2e}, tolerance {FLAGS.tolerance:.0e}; written to {output}")
     return 0 if result["passed"] else 1
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -20,38 +20,49 @@ from export.inputs import request_inputs
 from export.saved_model import EXAMPLE_FILE, EXTRA, run_folder, save_version
 from export.versions import choose_version
 
-_RUN = flags.DEFINE_string("run", None, "Folder of a finished run (runs/NAME, or the folder that cvr.train wrote).", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Base folder of the model's versions.", required=True)
-_VERSION = flags.DEFINE_string("version", None, "Version number; the highest one there plus 1 if not given.")
-_SIZES = flags.DEFINE_list("allowed_batch_sizes", ["32", "128", "512"], "Rows a batch is padded up to; the last is the largest.")
-_TIMEOUT = flags.DEFINE_float("batch_timeout_ms", 0.0, "How long an unfilled batch waits for more rows.")
-_THREADS = flags.DEFINE_integer("batch_threads", 2, "Batches computed at a time.")
-_QUEUE = flags.DEFINE_integer("max_enqueued_batches", 128, "Batches that may wait before requests are refused.")
-_ITEMS = flags.DEFINE_integer("max_request_items", 10_000, "Most items in one request.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("run", None, "Folder of a finished run (runs/NAME, or the folder that cvr.train wrote).", required=True)
+    flags.DEFINE_string("output", None, "Base folder of the model's versions.", required=True)
+    flags.DEFINE_string("version", None, "Version number; the highest one there plus 1 if not given.")
+    flags.DEFINE_list("allowed_batch_sizes", ["32", "128", "512"], "Rows a batch is padded up to; the last is the largest.")
+    flags.DEFINE_float("batch_timeout_ms", 0.0, "How long an unfilled batch waits for more rows.")
+    flags.DEFINE_integer("batch_threads", 2, "Batches computed at a time.")
+    flags.DEFINE_integer("max_enqueued_batches", 128, "Batches that may wait before requests are refused.")
+    flags.DEFINE_integer("max_request_items", 10_000, "Most items in one request.")
 
 
 def _batching() -> Batching:
     try:
-        sizes = tuple(int(size) for size in _SIZES.value)
+        sizes = tuple(int(size) for size in FLAGS.allowed_batch_sizes)
     except ValueError as error:
-        raise CvrError(f"--allowed_batch_sizes={','.join(_SIZES.value)} must be whole numbers, such as 32,128,512") from error
-    return Batching(sizes, _TIMEOUT.value, _THREADS.value, _QUEUE.value, _ITEMS.value)
+        raise CvrError(f"--allowed_batch_sizes={','.join(FLAGS.allowed_batch_sizes)} must be whole numbers, such as 32,128,512") from error
+    return Batching(sizes, FLAGS.batch_timeout_ms, FLAGS.batch_threads, FLAGS.max_enqueued_batches, FLAGS.max_request_items)
 
 
 def main(argv: Sequence[str]) -> int:
     """Loads the run, exports it and says where it is and how to serve it."""
     del argv
-    batching, base = _batching(), Path(_OUTPUT.value)
-    version = choose_version(base, _VERSION.value)
-    ranker, run = load_ranker(run_folder(_RUN.value))
+    batching, base = _batching(), Path(FLAGS.output)
+    version = choose_version(base, FLAGS.version)
+    ranker, run = load_ranker(run_folder(FLAGS.run))
     folder = save_version(run, ranker, base, version, batching)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"version {version} of {run.spec.dataset}: {folder} ({size / 1e6:.1f} MB, {len(request_inputs(run.spec))} inputs)")
-    print(f"check it:  python -m export.parity --run={_RUN.value} --export={base} --lists=LISTS")
+    print(f"check it:  python -m export.parity --run={FLAGS.run} --export={base} --lists=LISTS")
     print(f"serve it:  python -m export.serve --model_base_path={base} --port=8500")
     print(f"ask it:    python -m export.client --target=localhost:8500 --request={folder / EXTRA / EXAMPLE_FILE}")
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

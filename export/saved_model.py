@@ -35,9 +35,9 @@ def save_version(run: Run, ranker: ServedRanker, base: Path, version: int, batch
     """Writes and publishes one version; gives its folder. Raises CvrError as `export.versions.publish` does."""
     module = ServingModule(run.spec, ranker, batching)
     hush_dotted_names()
-    signatures = module.signatures()
 
     def write(folder: Path) -> None:
+        signatures = module.signatures()
         tf.saved_model.save(module, str(folder), signatures=signatures)
         extra = folder / EXTRA
         extra.mkdir()

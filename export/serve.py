@@ -17,13 +17,20 @@ from absl import flags
 from cvr.errors import run_main
 from export.server import Server, load_models
 
-_BASE = flags.DEFINE_string("model_base_path", None, "Folder of version folders, or one version folder.", required=True)
-_NAME = flags.DEFINE_string("model_name", "cvr", "The model's name in requests.")
-_HOST = flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces. There is no authentication.")
-_PORT = flags.DEFINE_integer("port", 8500, "Port to listen on; 0 takes a free one.", lower_bound=0, upper_bound=65535)
-_WORKERS = flags.DEFINE_integer("max_workers", 16, "Requests handled at a time.", lower_bound=1)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("model_base_path", None, "Folder of version folders, or one version folder.", required=True)
+    flags.DEFINE_string("model_name", "cvr", "The model's name in requests.")
+    flags.DEFINE_string("host", "127.0.0.1", "Address to listen on; 0.0.0.0 for all interfaces. There is no authentication.")
+    flags.DEFINE_integer("port", 8500, "Port to listen on; 0 takes a free one.", lower_bound=0, upper_bound=65535)
+    flags.DEFINE_integer("max_workers", 16, "Requests handled at a time.", lower_bound=1)
+    flags.DEFINE_float("grace_seconds", 5.0, "How long running requests may take to end after SIGTERM or Ctrl-C.")
+
+
 _MESSAGE_MB = flags.DEFINE_integer("max_message_mb", 64, "Largest request or answer, in MiB.", lower_bound=1, upper_bound=2000)
-_GRACE = flags.DEFINE_float("grace_seconds", 5.0, "How long running requests may take to end after SIGTERM or Ctrl-C.")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,17 +39,23 @@ def main(argv: Sequence[str]) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    address = f"{_HOST.value}:{_PORT.value}"
-    models = load_models(_BASE.value, _NAME.value)
-    server = Server(models, address, _WORKERS.value, _MESSAGE_MB.value)
+    address = f"{FLAGS.host}:{FLAGS.port}"
+    models = load_models(FLAGS.model_base_path, FLAGS.model_name)
+    server = Server(models, address, FLAGS.max_workers, _MESSAGE_MB.value)
     server.start()
-    print(f"serving model {_NAME.value!r} version {models.versions[-1]} on {_HOST.value}:{server.port} (Ctrl-C ends it)", flush=True)
+    print(f"serving model {FLAGS.model_name!r} version {models.versions[-1]} on {FLAGS.host}:{server.port} (Ctrl-C ends it)", flush=True)
     while not stopped.wait(1.0):
         pass
     print("stopping: waiting for running requests", flush=True)
-    server.stop(_GRACE.value)
+    server.stop(FLAGS.grace_seconds)
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2, types_pb2
@@ -65,7 +68,7 @@ def _values(name: str, proto: tensor_pb2.TensorProto, dtype: tf.DType, sizes: li
             raise CvrError(f"input {name!r} has shape {sizes} and needs {count * width} bytes of tensor_content, not {numbers.size}")
         return numbers.view(np.dtype(dtype.as_numpy_dtype).newbyteorder("<")).reshape(sizes)
     field = _VALUE_FIELDS.get(dtype)
-    values = getattr(proto, field) if field else ()
+    values: Sequence[Any] = getattr(proto, field) if field else ()
     if len(values) == 1 and 1 < count <= MAX_FILL:
         return np.full(sizes, values[0], object if dtype == tf.string else dtype.as_numpy_dtype)
     if len(values) != count:

@@ -1,0 +1,122 @@
+"""The commands as a user runs them: in this process where that shows the same, else in one of their own."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from absl import flags
+
+from cvr.errors import CvrError
+from export import client, parity, save
+from export.request import Search
+from export.versions import published
+from tests.conftest import ROOT
+from tests.export.conftest import Exported
+
+TIMEOUT = 240.0
+Run = Callable[..., int]
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Runs a command's `main` with arguments; its flags are gone afterwards."""
+    before = set(flags.FLAGS)
+
+    def call(module: ModuleType, *arguments: str) -> int:
+        module.define_flags()
+        flags.FLAGS([module.__name__, *arguments])
+        try:
+            return module.main([module.__name__])
+        finally:
+            for name in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, name)
+            flags.FLAGS.unparse_flags()
+
+    yield call
+
+
+def _start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", f"export.{module}", *arguments]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def _example(exported: Exported) -> Path:
+    return exported.version / "assets.extra" / "example_request.json"
+
+
+def test_save_then_parity(run: Run, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exported.run.folder.parent
+    assert run(save, f"--run={folder}", f"--output={tmp_path}", "--allowed_batch_sizes=8,32") == 0
+    assert "version 1 of tiny" in capsys.readouterr().out
+    arguments = (f"--run={folder}", f"--export={tmp_path}", f"--lists={exported.lists}", "--num_lists=6", "--num_requests=3")
+    assert run(parity, *arguments) == 0
+    assert "gRPC = checkpoint" in capsys.readouterr().out
+    found = json.loads((tmp_path / "parity.json").read_text(encoding="utf-8"))
+    assert found["passed"] and found["max_abs_diff"] <= 1e-5 and found["lists"] == 6 and len(found["checks"]) == 9
+
+
+def test_parity_of_a_running_server_above_the_tolerance(run: Run, exported: Exported, target: str, tmp_path: Path) -> None:
+    report = tmp_path / "new" / "parity.json"
+    arguments = (f"--run={exported.run.folder}", f"--export={exported.version}", f"--lists={exported.lists}", f"--output={report}")
+    assert run(parity, *arguments, f"--target={target}", "--num_lists=4", "--num_requests=2", "--tolerance=0") == 1
+    assert not report.exists() and not json.loads(report.with_suffix(".failed.json").read_text(encoding="utf-8"))["passed"]
+
+
+def test_client_ranks(run: Run, exported: Exported, target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(client, f"--target={target}", f"--request={_example(exported)}") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split()[:4] == ["rank", "item", "shown", "score"] and len(lines) == 6
+    assert run(client, f"--target={target}", f"--lists={exported.lists}", "--list_number=1") == 0
+    assert capsys.readouterr().out.startswith("search 0-1\n")
+    assert run(client, f"--target={target}", "--describe") == 0
+    assert "serving_default" in capsys.readouterr().out
+
+
+def test_what_a_user_gets_wrong(run: Run, exported: Exported, target: str) -> None:
+    trained, base = f"--run={exported.run.folder}", f"--output={exported.base}"
+    with pytest.raises(CvrError, match="version 3 is already published"):
+        run(save, trained, base, "--version=3")
+    with pytest.raises(CvrError, match="--allowed_batch_sizes=a must be whole numbers"):
+        run(save, trained, base, "--allowed_batch_sizes=a")
+    with pytest.raises(CvrError, match="give one of --request=FILE, --lists=DIR or --describe"):
+        run(client, f"--target={target}")
+    with pytest.raises(CvrError, match="--list_number=99: split 'test' of .* has 12 lists"):
+        run(client, f"--target={target}", f"--lists={exported.lists}", "--list_number=99")
+
+
+def test_serve_answers_and_ends_on_sigterm(exported: Exported) -> None:
+    process = _start("serve", f"--model_base_path={exported.base}", "--port=0")
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert "serving model 'cvr' version 3 on 127.0.0.1:" in line
+        search = Search.from_file(_example(exported))
+        with client.Client(line.split(" on ")[1].split()[0], timeout=60.0) as asked:
+            assert len(asked.rank(search.context, search.items, search.history)) == len(search.items)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=TIMEOUT)
+        assert process.returncode == 0 and "stopping" in out
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_interrupted_save_leaves_nothing_half_published(exported: Exported, tmp_path: Path) -> None:
+    process = _start("save", f"--run={exported.run.folder}", f"--output={tmp_path}")
+    while not list(tmp_path.iterdir()) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=TIMEOUT)
+    if process.returncode == 0:  # it was done before the signal came
+        assert list(published(tmp_path)) == [1]
+    else:
+        assert process.returncode == 130 and "nothing was published" in err
+        assert not list(tmp_path.iterdir())
