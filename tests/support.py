@@ -40,6 +40,19 @@ features:
   offset: {kind: categorical, level: item, derive: {op: offset_to_last, history: recent}, embedding: {buckets: 8, dim: 2}}
   price_rank: {kind: numerical, level: item, derive: {op: list_rank, feature: price}, transforms: [zscore]}
 """
+LEAN = """
+dataset: lean
+tasks:
+  purchase: {events: [purchase], window: 1d, primary: true}
+  click: {events: [click], window: 1h}
+features:
+  device: {kind: categorical, level: context, from: impression.device, embedding: {buckets: 5, dim: 2}}
+  price: {kind: numerical, level: item, from: item.price}
+  tags: {kind: categorical, level: item, from: item.tags, separator: "|", embedding: {buckets: 30, dim: 2}}
+  recent: {kind: sequence, level: context, history: {events: [click, purchase], length: 4}, embedding: {buckets: 20, dim: 2}}
+  touched: {kind: numerical, level: item, derive: {op: history_count, history: recent}}
+"""
+"""Fewer features, for tests that train: tracing takes most of their time."""
 FIRST_TIME = 1_767_225_600_000
 """2026-01-01T00:00:00Z in ms."""
 DAY = 86_400_000

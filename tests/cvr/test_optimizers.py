@@ -19,7 +19,9 @@ def _table(rows: int = 6, dim: int = 3) -> tf.Variable:
 
 
 def _sparse(values: np.ndarray, rows: list[int], table: tf.Variable) -> tf.IndexedSlices:
-    return tf.IndexedSlices(tf.constant(values, tf.float32), tf.constant(rows), dense_shape=tf.constant(table.shape.as_list()))
+    return tf.IndexedSlices(
+        tf.constant(values, tf.float32), tf.constant(rows), dense_shape=tf.constant(table.shape.as_list())
+    )
 
 
 class _Reference:
@@ -36,7 +38,9 @@ class _Reference:
             gradient = sum(values[i] for i, r in enumerate(rows) if r == row)
             self.first[row] = B1 * self.first[row] + (1 - B1) * gradient
             self.second[row] = B2 * self.second[row] + (1 - B2) * gradient**2
-            change = correction * self.first[row] / (np.sqrt(self.second[row]) + EPSILON) + self.decay * self.weights[row]
+            change = (
+                correction * self.first[row] / (np.sqrt(self.second[row]) + EPSILON) + self.decay * self.weights[row]
+            )
             self.weights[row] -= RATE * change
 
 
@@ -128,6 +132,8 @@ def test_each_part_has_its_own_rate_and_decay() -> None:
 def test_a_variable_with_no_owner_or_two_is_an_error() -> None:
     model = _Model()
     with pytest.raises(ValueError, match="disjoint"):
-        _optimizer(lambda: [model.table], lambda: [model.table, model.kernel, model.bias]).apply_gradients(model.gradients())
+        _optimizer(lambda: [model.table], lambda: [model.table, model.kernel, model.bias]).apply_gradients(
+            model.gradients()
+        )
     with pytest.raises(ValueError, match="bias"):
         _optimizer(lambda: [model.table], lambda: [model.kernel]).apply_gradients(model.gradients())
