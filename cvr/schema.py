@@ -290,7 +290,7 @@ def _describe(error: Any, source: str, lines: dict[tuple[str, ...], int]) -> str
     path = tuple(str(part) for part in error["loc"] if not str(part).startswith(("function-", "literal", "constrained-")))
     message = error["msg"].removeprefix("Value error, ")
     named = re.match(r"^([\w.]+): ", message)
-    if named and tuple(named.group(1).split(".")) in lines:
+    if named and (named.group(1).split(".")[0],) in lines:
         path, message = tuple(named.group(1).split(".")), message[named.end() :]
     known = path
     while known and known not in lines:
