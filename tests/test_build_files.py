@@ -86,6 +86,22 @@ def test_deps_equal_imports(project_root: Path) -> None:
         assert deps - imported - around - conftests == set(), f"{label}: not imported"
 
 
+def test_targets_form_no_circle(project_root: Path) -> None:
+    """Bazel refuses circles, also those by way of a package's `__init__` or of data."""
+    targets, done = _targets(project_root), set()
+
+    def visit(label: str, trail: tuple[str, ...]) -> None:
+        assert label not in trail, " -> ".join((*trail, label))
+        if label in targets and label not in done:
+            rule = targets[label]
+            for dep in [*(rule.get("deps") or []), *(rule.get("data") or [])]:
+                visit(_full(dep, rule), (*trail, label))
+            done.add(label)
+
+    for label in targets:
+        visit(label, ())
+
+
 def test_mains_and_tests_have_their_rules(project_root: Path) -> None:
     for label, rule in _targets(project_root).items():
         name = _own_sources(rule)[0].rpartition("/")[2]
@@ -127,6 +143,19 @@ def test_generator_on_a_small_tree(tmp_path: Path) -> None:
     assert "deps" not in rules["compat"]  # its package imports it, not the other way round
     assert 'deps = [":cvr"]' in rules["data"]  # an import for types only is none
     assert rules["train"].startswith("py_binary(") and '":cvr",\n        ":data",' in rules["train"]
+
+
+def test_modules_that_are_found_by_name_travel_as_data(tmp_path: Path) -> None:
+    _write(
+        tmp_path,
+        {
+            "cvr/backbones/__init__.py": "import pkgutil\n",
+            "cvr/backbones/one.py": "import math\n",
+            "cvr/ranker.py": "from cvr import backbones\n",
+        },
+    )
+    text = gen_build.build_files(tmp_path)[tmp_path / "cvr" / "backbones" / "BUILD"]
+    assert 'data = [":one"]' in text and "deps" not in text
 
 
 def test_generator_refuses_circular_imports(tmp_path: Path) -> None:

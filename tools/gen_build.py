@@ -86,17 +86,26 @@ def build_files(root: Path = ROOT) -> dict[Path, str]:
 def dependencies(module: Module, modules: dict[str, Module]) -> set[str]:
     """The modules whose targets `module` depends on: its imports, and the packages around it and them.
 
-    A package's `__init__` is left out where it imports `module` itself, as `cvr` imports `cvr.compat`.
+    A package's `__init__` is left out where it imports `module` itself, as `cvr` imports `cvr.compat`, or finds it by name.
     """
     wanted = set(module.imports)
     for name in (module.name, *module.imports):
         wanted.update(
-            parent for parent in ancestors(name) if parent in modules and module.name not in reachable(parent, modules)
+            parent
+            for parent in ancestors(name)
+            if parent in modules
+            and module.name not in reachable(parent, modules)
+            and not (_finds_by_name(modules[parent]) and module.path.parent == modules[parent].path.parent)
         )
-    if module.name.startswith("tests.") and module.path.name != "conftest.py":
+    if module.path.name.startswith("test_"):
         folders = ["tests", *ancestors(module.name)]
         wanted.update(f"{folder}.conftest" for folder in folders if f"{folder}.conftest" in modules)
     return wanted - {module.name}
+
+
+def _finds_by_name(module: Module) -> bool:
+    """Whether a package loads its modules by their names, so that no import statement tells of them."""
+    return module.is_package and "pkgutil" in module.libraries
 
 
 def label(module: Module, root: Path = ROOT) -> str:
@@ -122,7 +131,11 @@ def _target(module: Module, modules: dict[str, Module], root: Path) -> str:
         lines.append(("args", _list([f"$(location {module.path.name})"])))
     else:
         lines.append(("srcs", _list(sources)))
-    if module.is_package and any(module.path.parent.glob("*.j2")):
+    if _finds_by_name(module):
+        siblings = [other for other in modules.values() if other.path.parent == module.path.parent]
+        found = [other for other in siblings if other.name not in reachable(module.name, modules)]
+        lines.append(("data", _list(sorted(f":{_target_name(other)}" for other in found))))
+    elif module.is_package and any(module.path.parent.glob("*.j2")):
         lines.append(("data", 'glob(["*.j2"])'))
     elif any(text.startswith("configs/") for text in module.strings()):
         lines.append(("data", _list(["//configs"])))

@@ -139,8 +139,9 @@ def run_child(arguments: Sequence[str], root: Path) -> int:
 def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
 
-    TensorFlow's own start-up messages are silenced unless the environment asks for them. It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`.
-    `log` receives what it prints; without it, its output is this process's.
+    It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`. `log`
+    receives what it prints; without it, its output is this process's. TensorFlow's start-up messages are silenced unless
+    the environment asks for them.
     """
     with open(log, "wb") if log else contextlib.nullcontext() as output:
         process = subprocess.Popen(
