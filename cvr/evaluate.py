@@ -40,7 +40,9 @@ def load_scores() -> tuple[ScoredLists, dict[str, Any], tuple[str, ...]]:
     files = split_files(FLAGS.lists, manifest, [FLAGS.split])
     ranker, run = load_ranker(FLAGS.run)
     if run.spec.fingerprint != manifest.spec_fingerprint:
-        raise CvrError(f"the run in {FLAGS.run} was trained with another feature spec than the lists in {FLAGS.lists} hold; rebuild one of them")
+        raise CvrError(
+            f"the run in {FLAGS.run} was trained with another feature spec than the lists in {FLAGS.lists} hold; rebuild one of them"
+        )
     budget = Budget.for_manifest(manifest, [FLAGS.split], max(FLAGS.batch_items, manifest.split(FLAGS.split).max_list_size))
     try:
         scored = score_files(compile_scorer(ranker), run.spec, files, budget)

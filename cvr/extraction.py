@@ -20,7 +20,8 @@ Batch = dict[str, tf.Tensor]
 class Extraction(tf.keras.layers.Layer):
     """Numericals, categoricals, text, derived features and histories of a spec as dense vectors (paper 2.1, PAPERS R3-R6).
 
-    Context features are encoded once per list. A history is a context vector (`encoder: mean`) or, with target attention, a vector per item.
+    Context features are encoded once per list. A history is a context vector (`encoder: mean`) or, with target attention, a vector per
+    item.
     """
 
     def __init__(self, spec: FeatureSpec, **kwargs: object) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,7 @@ class Trainer:
         self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints)
         self._scorer = compile_scorer(ranker)
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-        self._step = tf.function(self._train_step, autograph=False, reduce_retracing=True)
+        self._step: Callable[[Batch], tf.Tensor] | None = None
         self._primary = ranker.task_names.index(ranker.spec.primary_task)
 
     def _table_variables(self) -> Sequence[tf.Variable]:
@@ -90,6 +90,10 @@ class Trainer:
 
     def _dense_variables(self) -> Sequence[tf.Variable]:
         return self.ranker.dense_variables
+
+    def _compile_step(self, dataset: tf.data.Dataset) -> Callable[[Batch], tf.Tensor]:
+        """The step as one graph, traced once: the signature leaves open what differs between batches, the number of bagged ids."""
+        return tf.function(self._train_step, autograph=False, input_signature=[dataset.element_spec])
 
     def _train_step(self, batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
@@ -100,7 +104,10 @@ class Trainer:
         return losses
 
     def run(self) -> dict[str, Any]:
-        """Trains to the end of the last epoch; returns speed, steps and the last validation. Raises CvrError on a loss that is not finite."""
+        """Trains to the end of the last epoch; returns speed, steps and the last validation.
+
+        Raises CvrError on a loss that is not finite.
+        """
         if self.state.restore():
             print(f"resuming at step {int(self.state.step.numpy())} (epoch {int(self.state.epoch.numpy()) + 1})", flush=True)
         self._trim_history(int(self.state.step.numpy()))
@@ -127,6 +134,7 @@ class Trainer:
     def _epoch(self, epoch: int, progress: Progress) -> None:
         shuffle = Shuffle(seed=self.settings.seed * 1_000_003 + epoch, buffer=self.settings.shuffle_buffer)
         dataset = batches(self.ranker.spec, self.data.train, self.data.budget, shuffle)
+        self._step = self._step or self._compile_step(dataset)
         pending: list[tf.Tensor] = []
         note = ""
         for batch in dataset.skip(int(self.state.batch.numpy())):

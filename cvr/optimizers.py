@@ -65,4 +65,6 @@ def make_optimizer(
     if weight_decay:
         inner.exclude_from_weight_decay(var_names=["bias", "norm", "gamma", "beta"])
     lazy = LazyAdam(table_schedule, row_decay=row_decay)
+    inner.build(dense())  # now, so that a graph of the training step is traced once
+    lazy.build(tables())
     return tfrs.experimental.optimizers.CompositeOptimizer([(inner, dense), (lazy, tables)])

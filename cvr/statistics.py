@@ -34,7 +34,7 @@ def derived_statistics(extraction: Extraction, dataset: tf.data.Dataset) -> dict
     if not levels:
         return {}
 
-    @tf.function(autograph=False, reduce_retracing=True)
+    @tf.function(autograph=False, input_signature=[dataset.element_spec])
     def sums(batch: Batch) -> list[tf.Tensor]:
         return [_sums(extraction, batch, level, len(names[level])) for level in levels]
 

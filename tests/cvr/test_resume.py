@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -63,21 +63,20 @@ def whole(lists: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _train_until(step: int, *arguments: str) -> None:
     """Trains and is interrupted where step number `step` would begin."""
-    made = Trainer.__init__
+    compile_step = Trainer._compile_step
 
-    def make(self: Trainer, *parts: object) -> None:
-        made(self, *parts)
-        compiled = self._step
+    def guarded(self: Trainer, dataset: tf.data.Dataset) -> Callable:
+        compiled = compile_step(self, dataset)
 
-        def guarded(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             if int(self.state.step.numpy()) == step:
                 raise _Interrupted
             return compiled(batch)
 
-        self._step = guarded
+        return train_step
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "__init__", make)
+        patch.setattr(Trainer, "_compile_step", guarded)
         with pytest.raises(_Interrupted):
             train_job(*arguments)
 
