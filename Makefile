@@ -8,6 +8,9 @@ INPUT ?=
 RUN ?=
 ARGS ?=
 
+# Compiled modules are kept: without them every start compiles TensorFlow's sources again.
+unexport PYTHONDONTWRITEBYTECODE
+
 bin := $(VENV)/bin
 stamp := $(VENV)/.installed
 
