@@ -83,7 +83,7 @@ class Trainer:
         self._scorer = compile_scorer(ranker)
         self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
         self._step: Callable[[Batch], tf.Tensor] | None = None
-        self._primary = ranker.task_names.index(ranker.spec.primary_task)
+        self._note = ""
 
     def _table_variables(self) -> Sequence[tf.Variable]:
         return self.ranker.extraction.table_variables
@@ -116,10 +116,11 @@ class Trainer:
         try:
             for epoch in range(int(self.state.epoch.numpy()), self.settings.epochs):
                 self._epoch(epoch, progress)
-                validation = self._validate(epoch, progress)
-                self.state.epoch.assign(epoch + 1)
-                self.state.batch.assign(0)
-                self.state.save()
+                with progress.paused():
+                    validation = self._validate(epoch, progress)
+                    self.state.epoch.assign(epoch + 1)
+                    self.state.batch.assign(0)
+                    self.state.save()
         finally:
             progress.close()
         if not validation:
@@ -136,16 +137,15 @@ class Trainer:
         dataset = batches(self.ranker.spec, self.data.train, self.data.budget, shuffle)
         self._step = self._step or self._compile_step(dataset)
         pending: list[tf.Tensor] = []
-        note = ""
         for batch in dataset.skip(int(self.state.batch.numpy())):
             pending.append(self._step(batch))
             self.state.batch.assign_add(1)
             self.state.step.assign_add(1)
             step = int(self.state.step.numpy())
             if step % LOG_EVERY == 0 or step == 1:
-                note = self._log_train(epoch, step, pending, progress)
+                self._note = self._log_train(epoch, step, pending, progress)
                 pending = []
-            progress.update(int(tf.reduce_sum(batch["list_size"])), note)
+            progress.update(int(tf.reduce_sum(batch["list_size"])), self._note)
             if step % self.settings.checkpoint_every == 0:
                 self.state.save()
         if pending:
@@ -156,7 +156,7 @@ class Trainer:
         if not np.all(np.isfinite(mean)):
             raise CvrError(
                 f"the loss is not finite near step {step} (epoch {epoch + 1}, tasks {', '.join(self.ranker.task_names)}: {mean}); "
-                "the last checkpoint is intact; lower --learning_rate or check the features with pipelines.validate"
+                "the last checkpoint is intact; lower --learning_rate, or look for extreme values in the manifest's statistics"
             )
         by_task = dict(zip(self.ranker.task_names, map(float, mean), strict=True))
         rate = float(self.schedule(step))

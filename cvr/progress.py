@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import TextIO
 
 from tqdm import tqdm
@@ -22,9 +24,8 @@ class Progress:
     def __init__(self, total_steps: int, done_steps: int = 0, every: float = 10.0, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
         self._total, self._done, self._every = total_steps, done_steps, every
-        self._start = self._last = time.monotonic()
+        self._warm = self._last = time.monotonic()
         self._first, self._items = done_steps, 0
-        self._warm = self._start
         interactive = self._stream.isatty()
         self._bar = (
             tqdm(total=total_steps, initial=done_steps, unit="step", file=self._stream, dynamic_ncols=True) if interactive else None
@@ -47,12 +48,20 @@ class Progress:
             self._bar.update(1)
             return
         now = time.monotonic()
-        if now - self._last >= self._every:
+        timed_steps = self._done - self._first - 1
+        if now - self._last >= self._every and timed_steps:
             self._last = now
-            left = (now - self._start) / max(self._done - self._first, 1) * max(self._total - self._done, 0)
+            left = (now - self._warm) / timed_steps * max(self._total - self._done, 0)
             share = 100.0 * self._done / max(self._total, 1)
             line = f"step {self._done}/{self._total} ({share:.0f} %)  {self.items_per_second:,.0f} items/s  {note}  {clock(left)} left"
             print(line, file=self._stream, flush=True)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time of the block out of the speed and of the time left."""
+        before = time.monotonic()
+        yield
+        self._warm += time.monotonic() - before
 
     def say(self, line: str) -> None:
         """Prints a line without breaking the bar."""
