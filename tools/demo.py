@@ -19,8 +19,6 @@ from absl import flags
 
 from cvr.errors import CvrError, run_main
 from tools.demo_plan import SOURCES, Choices, check, stages
-from tools.report.build import write_report
-from tools.report.summary import describe, summarise
 from tools.stages import Runner, child, interrupt_on_termination, remove, run_child
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,9 +82,9 @@ def main(argv: Sequence[str]) -> int:
     for stage in stages(choices):
         runner.run(stage)
     rank_one_search(runner, choices)
-    summary = summarise(choices, runner.seconds)
-    page = write_report(choices, summary)
-    print(f"\n== {choices.folder}\n{describe(summary)}\n\nopen {page}")
+    report = ("tools.report", f"--run={choices.folder}", f"--source={choices.source}")
+    runner.repeat("report", "Summary and report", report)
+    print(f"\nopen {choices.folder}/report.html")
     return 0
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from cvr.errors import CvrError
 from cvr.manifest import publish_json
+from tools.quiet import quiet_stderr
 
 _STATE = "stages.json"
 _GRACE_SECONDS = (15.0, 5.0)  # after Ctrl-C, after SIGTERM; then SIGKILL
@@ -78,8 +79,12 @@ class Runner:
         if not goes_on:
             remove(stage.output)
         self._upstream_ran = True
-        with self.timed(stage.name, stage.heading, command):
-            self.check(stage.name, run_child(stage.arguments, self._root))
+        self.repeat(stage.name, stage.heading, stage.arguments)
+
+    def repeat(self, name: str, heading: str, arguments: Sequence[str]) -> None:
+        """Runs a stage, whatever is there. Raises CvrError if it fails."""
+        with self.timed(name, heading, shlex.join(arguments)):
+            self.check(name, run_child(arguments, self._root))
 
     def check(self, name: str, code: int) -> None:
         """Raises CvrError for an exit code other than 0."""
@@ -140,17 +145,17 @@ def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iter
     """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
 
     It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`. `log`
-    receives what it prints; without it, its output is this process's. TensorFlow's start-up messages are silenced unless
-    the environment asks for them.
+    receives what it prints; without it, its output is this process's, less TensorFlow's start-up messages.
     """
-    with open(log, "wb") if log else contextlib.nullcontext() as output:
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(open(log, "wb")) if log else None
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=root,
             start_new_session=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             stdout=output,
-            stderr=subprocess.STDOUT if output else None,
+            stderr=subprocess.STDOUT if output else stack.enter_context(quiet_stderr()),
         )
         try:
             yield process

@@ -1,0 +1,34 @@
+"""Writes the summary and the report page of a finished demo run, and prints the summary.
+
+python -m tools.report --run=runs/synthetic --source=synthetic
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+
+from cvr.errors import run_main
+from tools.demo_plan import SOURCES, Choices
+from tools.report.build import write_report
+from tools.report.summary import SUMMARY_FILE, describe, summarise
+from tools.stages import Runner
+
+_RUN = flags.DEFINE_string("run", None, "Folder of the run, whose stages are all finished.", required=True)
+_SOURCE = flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs it was made from.")
+
+
+def main(argv: Sequence[str]) -> int:
+    """Reads what the stages published, writes summary.json and report.html."""
+    del argv
+    choices = Choices(_SOURCE.value, None, Path(_RUN.value), SOURCES[_SOURCE.value])
+    summary = summarise(choices, Runner(choices.folder, Path.cwd()).seconds)
+    page = write_report(choices, summary)
+    print(f"{describe(summary)}\nwritten to {choices.folder / SUMMARY_FILE} and {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
