@@ -99,9 +99,10 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     """
     settings = dataclasses.replace(settings, build_id=uuid.uuid4().hex[:12])
     plan_of(settings)
+    write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
-    write.prepare_output(settings.output)
+    write.prepare_output(settings.output, settings.data_folder)
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(list(beam_flags)))
         construct(pipeline, settings, files)

@@ -63,17 +63,33 @@ def is_local(output: str) -> bool:
     return "://" not in output
 
 
-def prepare_output(output: str) -> None:
-    """Refuses an output that holds a published build and removes what killed builds left in it. Raises CvrError."""
+def prepare_output(output: str, folder: str) -> None:
+    """Removes what killed builds left in an output and makes this build's own folder in it.
+
+    Raises CvrError where the output holds a published build or cannot be written.
+    """
+    check_filesystem(output, "output")
     if FileSystems.exists(FileSystems.join(output, MANIFEST_NAME)):
         raise CvrError(
             f"--output={output} holds published lists ({MANIFEST_NAME}); give a new folder, or remove this one to build anew"
         )
     if is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise CvrError(f"--output={output} is a file; give a folder")
-    stale = _stale_folders(output)
-    if stale:
-        FileSystems.delete(stale)
+    try:
+        stale = _stale_folders(output)
+        if stale:
+            FileSystems.delete(stale)
+        FileSystems.mkdirs(FileSystems.join(output, folder))
+    except OSError as error:
+        raise CvrError(f"--output={output} cannot be written: {error}") from error
+
+
+def check_filesystem(path: str, flag: str) -> None:
+    """Raises CvrError for a path of a filesystem that Beam does not have here."""
+    try:
+        FileSystems.get_filesystem(path)
+    except ValueError as error:
+        raise CvrError(f"--{flag}={path}: {error}; the extras gcs and aws of this package bring more filesystems") from error
 
 
 def _stale_folders(output: str) -> list[str]:

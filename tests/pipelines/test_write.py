@@ -12,6 +12,8 @@ from cvr.errors import CvrError
 from cvr.manifest import Moments
 from pipelines import counts, statistics, write
 
+NEW = "data-000000000000"
+
 
 def test_tensorflow_reads_what_was_written(tmp_path: Path) -> None:
     records = [b"", b"one", bytes(range(256)) * 50]
@@ -31,22 +33,30 @@ def test_masked_crc_of_a_known_value() -> None:
 def test_a_published_output_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{}")
     with pytest.raises(CvrError, match="holds published lists"):
-        write.prepare_output(str(tmp_path))
+        write.prepare_output(str(tmp_path), NEW)
 
 
 def test_an_output_that_is_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("x")
     with pytest.raises(CvrError, match="is a file; give a folder"):
-        write.prepare_output(str(path))
+        write.prepare_output(str(path), NEW)
+
+
+def test_an_output_that_cannot_be_written_and_an_unknown_filesystem(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CvrError, match="--output=.*/file/lists cannot be written: "):
+        write.prepare_output(str(tmp_path / "file" / "lists"), NEW)
+    with pytest.raises(CvrError, match="--output=nowhere://lists: .*the extras gcs and aws"):
+        write.prepare_output("nowhere://lists", NEW)
 
 
 def test_only_the_folders_of_killed_builds_are_removed(tmp_path: Path) -> None:
     for name in ("data-0123456789ab", "data-mine", "other"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "file").write_text("x")
-    write.prepare_output(str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["data-mine", "other"]
+    write.prepare_output(str(tmp_path), NEW)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [NEW, "data-mine", "other"]
     write.remove_data(str(tmp_path), "data-absent")
 
 
