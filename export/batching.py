@@ -14,6 +14,9 @@ import tensorflow as tf
 
 from cvr.errors import CvrError
 
+_MAX_ROWS = 1_000_000
+"""Rows in one call of the batched function; far above what a call holds, which is split into batches anyway."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
@@ -22,14 +25,14 @@ class Batching:
     `allowed_sizes`: batches are padded up to one of these, the last is the largest batch; larger requests are split.
     `timeout_ms`: how long an unfilled batch waits for more rows; at 0 only rows that arrive while all threads are busy are merged.
     `threads`: batches computed at a time. `max_enqueued`: batches that may wait; beyond it a request fails at once (UNAVAILABLE).
-    `max_request_items`: largest number of rows in one call.
+    `max_request_items`: most items in one raw request; time and memory of features across a list grow with its square.
     """
 
     allowed_sizes: tuple[int, ...] = (32, 128, 512)
     timeout_ms: float = 0.0
     threads: int = 2
     max_enqueued: int = 128
-    max_request_items: int = 10_000
+    max_request_items: int = 2_000
 
     def __post_init__(self) -> None:
         """Raises CvrError naming the flag whose value cannot work."""
@@ -40,8 +43,8 @@ class Batching:
             raise CvrError(f"--batch_timeout_ms={self.timeout_ms} must not be negative")
         if self.threads < 1:
             raise CvrError(f"--batch_threads={self.threads} must be at least 1")
-        if self.max_request_items < sizes[-1]:
-            raise CvrError(f"--max_request_items={self.max_request_items} must be at least the largest batch size, {sizes[-1]}")
+        if self.max_request_items < 1:
+            raise CvrError(f"--max_request_items={self.max_request_items} must be at least 1")
         if self.max_enqueued < 1:
             raise CvrError(f"--max_enqueued_batches={self.max_enqueued} must be at least 1")
 
@@ -61,7 +64,7 @@ def batched(function: Callable[..., tf.Tensor], batching: Batching) -> Callable[
             captured_tensors=concrete.captured_inputs,
             f=concrete,
             num_batch_threads=batching.threads,
-            max_batch_size=batching.max_request_items,
+            max_batch_size=_MAX_ROWS,
             batch_timeout_micros=int(1000 * batching.timeout_ms),
             allowed_batch_sizes=list(batching.allowed_sizes),
             max_enqueued_batches=batching.max_enqueued,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any
@@ -14,6 +15,7 @@ from cvr import records
 from cvr.data import Budget, assemble
 from cvr.schema import FeatureSpec
 from export.client import Client
+from export.inputs import request_inputs
 from export.lists import permuted
 from export.preprocess import encode_request
 from export.request import Search, to_arrays
@@ -49,16 +51,28 @@ class Subject:
 
     def of_records(self, serialized: Sequence[bytes], budget: Budget | None = None) -> np.ndarray:
         """The checkpoint's logits [N, T] of all items of list records in one batch, padded to the budget as in evaluation."""
+        if budget is None:
+            return self._of_records(tf.constant(serialized)).numpy()
         batch = assemble(self.spec, records.parse(self.spec, tf.constant(serialized)), budget)
-        context, items = self.ranker.extract(batch)
-        projected = tf.gather(self.ranker.project_context(context), batch["list_index"])
-        return self.ranker.score(projected, items).numpy()[batch["item_mask"].numpy() > 0]
+        return self._score(batch).numpy()[batch["item_mask"].numpy() > 0]
 
     def of_request(self, arrays: Arrays) -> np.ndarray:
         """The checkpoint's logits [n, T] of a raw request."""
-        batch = encode_request(self.spec, {name: tf.constant(v, _dtype(v)) for name, v in arrays.items()})
+        return self._of_request({name: tf.constant(v, _dtype(v)) for name, v in arrays.items()}).numpy()
+
+    @functools.cached_property
+    def _of_records(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        signature = [tf.TensorSpec([None], tf.string)]
+        return tf.function(lambda lists: self._score(assemble(self.spec, records.parse(self.spec, lists))), signature, autograph=False)
+
+    @functools.cached_property
+    def _of_request(self) -> Callable[[dict[str, tf.Tensor]], tf.Tensor]:
+        signature = [{entry.name: entry.tensor_spec() for entry in request_inputs(self.spec)}]
+        return tf.function(lambda inputs: self._score(encode_request(self.spec, inputs)), signature, autograph=False)
+
+    def _score(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         context, items = self.ranker.extract(batch)
-        return self.ranker.score(self.ranker.project_context(context), items).numpy()
+        return self.ranker.score(tf.gather(self.ranker.project_context(context), batch["list_index"]), items)
 
     def served(self, arrays: Arrays, signature: str = DEFAULT_SIGNATURE) -> np.ndarray:
         """The server's logits [n, T]."""

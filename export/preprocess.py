@@ -10,16 +10,18 @@ from export.inputs import HISTORY_PARTS, ITEM_ID, ITEM_OFFSET, UNSEEN_TEXT, requ
 
 Tensors = dict[str, tf.Tensor]
 
+NO_LIMIT = 2**31 - 1
+
 # What Python's str.strip takes away, which the pipelines use; tf.strings.strip knows only ASCII.
 _SPACE = r"[\t-\r\x1c-\x20\x{85}\x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}]"
 
 
-def encode_request(spec: FeatureSpec, inputs: Tensors) -> Tensors:
+def encode_request(spec: FeatureSpec, inputs: Tensors, most_items: int = NO_LIMIT) -> Tensors:
     """One raw request (inputs of `export.inputs.request_inputs`) as a batch of one list with n items, as `cvr.data` describes it.
 
-    Raises InvalidArgumentError naming the inputs when there is no item or lengths do not fit together.
+    Raises InvalidArgumentError naming the inputs when there is no item, more than `most_items`, or lengths do not fit together.
     """
-    inputs = _checked(spec, inputs)
+    inputs = _checked(spec, inputs, most_items)
     layout = records.Layout.of(spec)
     count = tf.size(inputs[ITEM_ID])
     batch: Tensors = {
@@ -57,11 +59,14 @@ def hash_ids(values: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.equal(values, UNSEEN_TEXT), tf.constant(transforms.UNSEEN, tf.int64), transforms.hash_strings(values))
 
 
-def _checked(spec: FeatureSpec, inputs: Tensors) -> Tensors:
+def _checked(spec: FeatureSpec, inputs: Tensors, most_items: int) -> Tensors:
     """The same inputs, behind assertions on their lengths."""
     item_names = [entry.name for entry in request_inputs(spec) if entry.level == "item"]
+    count = tf.size(inputs[ITEM_ID])
+    too_many = f"input item_id holds more items than the {most_items} that this model was exported for (--max_request_items):"
     checks = [
-        tf.debugging.Assert(tf.size(inputs[ITEM_ID]) > 0, ["input item_id holds no item; send at least one"], name="no_item"),
+        tf.debugging.Assert(count > 0, ["input item_id holds no item; send at least one"]),
+        tf.debugging.Assert(count <= most_items, [too_many, count]),
         _same_length(inputs, item_names),
     ]
     for feature in spec.select(kind="sequence", stored=True):

@@ -32,7 +32,7 @@ def define_flags() -> None:
     flags.DEFINE_float("batch_timeout_ms", 0.0, "How long an unfilled batch waits for more rows.")
     flags.DEFINE_integer("batch_threads", 2, "Batches computed at a time.")
     flags.DEFINE_integer("max_enqueued_batches", 128, "Batches that may wait before requests are refused.")
-    flags.DEFINE_integer("max_request_items", 10_000, "Most items in one request.")
+    flags.DEFINE_integer("max_request_items", 2_000, "Most items in one request.")
 
 
 def _batching() -> Batching:

@@ -108,7 +108,7 @@ class Servable:
 def graph_message(error: tf.errors.OpError) -> str:
     """What a failed graph has to say, without node names and stack traces."""
     asserted = re.search(r"assertion failed: (.*)", error.message or "", re.DOTALL)
-    text = (asserted.group(1) if asserted else error.message or str(error)).split("\n\t [[")[0]
+    text = (asserted.group(1) if asserted else error.message or str(error)).split("\n\t [[")[0].split("<stack traces unavailable>")[-1]
     bracketed = re.findall(r"\[([^\[\]]*)\]", text) if asserted else []
     return " ".join(part for part in bracketed if part) or text.strip()
 

@@ -58,6 +58,7 @@ class ServingModule(tf.Module):
         # Plain functions, not attributes that tf.Module would track: a SavedModel needs the variables and not Keras' bookkeeping.
         self._ranker = _Opaque(ranker)
         self.ranker_variables = list(ranker.variables)
+        self._most_items = batching.max_request_items
         self._batched = batched(self._backbone, batching)
 
     def signatures(self) -> dict[str, Any]:
@@ -84,7 +85,7 @@ class ServingModule(tf.Module):
 
     def _preprocess(self, inputs: Tensors) -> Tensors:
         with tf.device(CPU):
-            projection, items = self._halves(encode_request(self._spec, inputs))
+            projection, items = self._halves(encode_request(self._spec, inputs, self._most_items))
         return {CONTEXT: projection, ITEMS: items}
 
     def _score(self, inputs: Tensors) -> Tensors:

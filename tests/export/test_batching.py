@@ -54,7 +54,7 @@ def test_two_functions_do_not_share_a_queue() -> None:
         ({"timeout_ms": -1.0}, "batch_timeout_ms"),
         ({"threads": 0}, "batch_threads"),
         ({"max_enqueued": 0}, "max_enqueued_batches"),
-        ({"max_request_items": 3}, "max_request_items"),
+        ({"max_request_items": 0}, "max_request_items"),
     ],
 )
 def test_settings_that_cannot_work(settings: dict[str, Any], flag: str) -> None:

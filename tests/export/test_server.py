@@ -109,7 +109,7 @@ def test_empty_list_and_foreign_records(channel: grpc.Channel, arrays: dict[str,
     code, details = _refused(channel, {**arrays, **{name: arrays[name][:0] for name in by_item}})
     assert code == INVALID and "item_id holds no item" in details
     code, details = _refused(channel, {"examples": np.array([b"no record"])}, signature_name="score_lists")
-    assert code == INVALID
+    assert code == INVALID and "Could not parse example" in details and "Graph execution error" not in details
     code, details = _refused(channel, {"examples": np.array([b""])}, signature_name="score_lists")
     assert code == INVALID and "built with another feature spec" in details
 
@@ -124,6 +124,12 @@ def test_a_long_list(channel: grpc.Channel, exported: Exported, servable: Servab
     arrays = to_arrays(example_search(exported.run.spec, items=1000), servable.inputs("serving_default"))
     scores = tf.make_ndarray(_predict(channel, arrays).outputs["score"])
     np.testing.assert_allclose(scores, subject.of_request(arrays)[:, 0], atol=1e-5)
+
+
+def test_a_list_that_is_too_long(channel: grpc.Channel, exported: Exported, servable: Servable) -> None:
+    arrays = to_arrays(example_search(exported.run.spec, items=2001), servable.inputs("serving_default"))
+    code, details = _refused(channel, arrays)
+    assert code == INVALID and "item_id holds more items than the 2000" in details
 
 
 def test_metadata(channel: grpc.Channel, servable: Servable) -> None:
