@@ -1,5 +1,5 @@
-# The project's commands. Needs Python 3.11 and make; everything else is installed into $(VENV), from constraints.txt.
-PYTHON ?= python3.11
+# The project's commands. Needs Python 3.11 (or 3.10, 3.12) and make; everything else is installed into $(VENV), from constraints.txt.
+PYTHON ?= $(or $(shell command -v python3.11 2>/dev/null),python3)
 VENV ?= .venv
 WORKERS ?= 2
 
@@ -30,14 +30,16 @@ env: $(stamp)
 
 # Made anew whenever setup.py or constraints.txt changes. The stamp comes last, so a broken install is repeated.
 $(stamp): setup.py constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
-	  { echo 'error: $(PYTHON) is missing or not Python 3.10-3.12; install Python 3.11 or say: make PYTHON=/path/to/python3.11'; exit 1; }
-	@echo '== environment: $(VENV) (the exact versions of constraints.txt)'
-	@rm -f $@
-	@test -x $(bin)/python || $(PYTHON) -m venv $(VENV)
-	@$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(bin)/uv pip install --quiet --python $(bin)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]'
-	@touch $@
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || { \
+	  echo 'error: $(PYTHON) is missing or not Python 3.10-3.12.'; \
+	  echo 'Install Python 3.11, or say where it is: make PYTHON=/path/to/python3.11'; exit 1; }
+	@echo '== environment: $(VENV), the exact versions of constraints.txt; needs the network once'
+	@set -e; rm -f $@; started=$$(date +%s); \
+	$(PYTHON) -m venv $(VENV) || { echo 'error: no venv module; on Debian or Ubuntu: apt install python3.11-venv'; exit 1; }; \
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv; \
+	$(bin)/uv pip install --quiet --python $(bin)/python --constraint constraints.txt \
+	  --build-constraint constraints.txt --editable '.[dev]'; \
+	touch $@; echo "   environment: $$(( $$(date +%s) - started )) s"
 
 demo: $(stamp)
 	@$(bin)/python -m tools.demo --source=$(SOURCE) $(if $(INPUT),--input='$(INPUT)') $(if $(RUN),--run=$(RUN)) $(ARGS)
@@ -55,7 +57,7 @@ build-files: $(stamp)
 	$(bin)/python -m tools.gen_build
 
 lock: $(stamp)
-	{ sed '/^#/!d' constraints.txt; $(bin)/uv pip compile --quiet --python-version 3.11 --all-extras --no-annotate --no-header setup.py; } > constraints.new
+	{ sed '/^#/!d' constraints.txt; $(bin)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate --no-header setup.py; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:
