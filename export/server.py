@@ -5,10 +5,13 @@ from __future__ import annotations
 from concurrent import futures
 
 import grpc
+import tensorflow as tf
 from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from cvr.errors import CvrError
-from export.servable import Servable
+from export.request import Search, to_arrays
+from export.saved_model import EXAMPLE_FILE, EXTRA
+from export.servable import DEFAULT_SIGNATURE, Servable
 from export.services import Models, ModelService, PredictionService
 from export.versions import newest
 
@@ -43,6 +46,21 @@ class Server:
 
 
 def load_models(base: str, name: str) -> Models:
-    """The newest version under a base folder. Raises CvrError where there is none."""
+    """The newest version under a base folder, warmed up. Raises CvrError where there is none or it cannot answer."""
     servable = Servable(newest(base))
+    warm_up(servable)
     return Models(name, {servable.version: servable})
+
+
+def warm_up(servable: Servable) -> None:
+    """Ranks the version's own example, if it has one: the first call of a signature takes seconds, and no client should wait for it.
+
+    Raises CvrError when the version cannot rank it.
+    """
+    example = servable.folder / EXTRA / EXAMPLE_FILE
+    if not example.is_file():
+        return
+    try:
+        servable.run(DEFAULT_SIGNATURE, to_arrays(Search.from_file(example), servable.inputs(DEFAULT_SIGNATURE)))
+    except (CvrError, tf.errors.OpError) as error:
+        raise CvrError(f"{servable.folder} cannot rank its own {EXTRA}/{EXAMPLE_FILE} ({error}); export the run again") from error

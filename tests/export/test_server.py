@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -173,3 +174,12 @@ def test_models_serve_the_newest_version(servable: Servable, exported: Exported,
     assert models.find(spec) is servable
     with pytest.raises(CvrError, match="no model version under"):
         load_models(str(tmp_path), "cvr")
+
+
+def test_version_that_cannot_rank_its_own_example(exported: Exported, tmp_path: Any) -> None:
+    copy = shutil.copytree(exported.version, tmp_path / "7")
+    (copy / "assets.extra" / "example_request.json").write_text('{"items": [{"item_id": "a", "colour": 1}]}', encoding="utf-8")
+    with pytest.raises(CvrError, match="cannot rank its own"):
+        load_models(str(tmp_path), "cvr")
+    (copy / "assets.extra" / "example_request.json").unlink()
+    assert load_models(str(tmp_path), "cvr").versions == [7]
