@@ -32,7 +32,7 @@ class Cost:
 
 def _products(layer: tf.keras.layers.Layer) -> int:
     """Multiply-adds of a layer whose kernels are each applied once to a row: the numbers in its matrices."""
-    return sum(int(np.prod(v.shape)) for v in layer.trainable_variables if v.shape.rank >= 2)
+    return sum(int(np.prod(v.shape)) for v in layer.trainable_variables if v.shape.rank >= 2 and "bias" not in v.name)
 
 
 def _mixture(layer: MMoE) -> int:
