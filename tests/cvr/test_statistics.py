@@ -1,0 +1,80 @@
+"""Statistics of stored features from the manifest, and of derived ones from a pass over the data, against NumPy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvr.data import Budget, batches, dummy_batch, split_files
+from cvr.derived import DerivedFeatures
+from cvr.extraction import Extraction
+from cvr.manifest import Manifest
+from cvr.statistics import derived_statistics, stored_statistics
+from tests.support import batch_of, random_columns, tiny_spec, write_lists
+
+TEXT = """
+dataset: stats
+tasks: {purchase: {events: [purchase], window: 1d, primary: true}}
+features:
+  hour: {kind: numerical, level: context, from: impression.hour}
+  price: {kind: numerical, level: item, from: item.price}
+  seen: {kind: sequence, level: context, history: {events: [click], length: 4}, embedding: {buckets: 5, dim: 2}}
+  size: {kind: numerical, level: context, derive: {op: list_size}}
+  since: {kind: numerical, level: context, derive: {op: history_seconds_since, history: seen}}
+  above: {kind: numerical, level: item, derive: {op: diff_above, feature: price}}
+"""
+SPEC = tiny_spec(TEXT)
+PARTS = {name: [random_columns(SPEC, 25, seed)] for seed, name in enumerate(("train", "validation"))}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Manifest]:
+    path = tmp_path_factory.mktemp("lists")
+    return path, write_lists(path, PARTS, TEXT)
+
+
+def _expected(values: np.ndarray) -> list[float]:
+    """Mean and population standard deviation of the finite values, plain and of their signed logarithm."""
+    present = values[np.isfinite(values)].astype(np.float64)
+    logs = np.sign(present) * np.log1p(np.abs(present))
+    return [present.mean(), present.std(), logs.mean(), logs.std()]
+
+
+def test_stored_features_over_the_splits_that_are_trained_on(folder: tuple[Path, Manifest]) -> None:
+    for splits in (["train"], ["train", "validation"]):
+        found = stored_statistics(SPEC, folder[1], splits)
+        columns = [part for name in splits for part in PARTS[name]]
+        assert set(found) == {"hour", "price"}
+        np.testing.assert_allclose(
+            found["hour"], _expected(np.concatenate([c.context_num for c in columns])), rtol=1e-9
+        )
+        np.testing.assert_allclose(found["price"], _expected(np.concatenate([c.item_num for c in columns])), rtol=1e-9)
+
+
+def test_derived_features_over_real_rows_only(folder: tuple[Path, Manifest]) -> None:
+    path, manifest = folder
+    extraction = Extraction(SPEC)
+    extraction(dummy_batch(SPEC))
+    dataset = batches(SPEC, split_files(path, manifest, ["train"]), Budget(20, 15))
+    found = derived_statistics(extraction, dataset)
+    derived = DerivedFeatures(SPEC, batch_of(SPEC, PARTS["train"][0]))
+    assert set(found) == {"size", "since", "above"}
+    for name, values in found.items():
+        np.testing.assert_allclose(
+            values, _expected(derived.compute(SPEC.features[name]).numpy()), rtol=1e-6, err_msg=name
+        )
+
+
+def test_a_feature_that_no_list_has() -> None:
+    part = random_columns(SPEC, 3, 0)
+    manifest = Manifest(
+        dataset="stats",
+        source="test",
+        created="",
+        spec_fingerprint="",
+        spec_text=TEXT,
+        splits={"train": {"lists": len(part.lengths)}},
+    )
+    assert stored_statistics(SPEC, manifest, ["train"])["price"] == (0.0, 0.0, 0.0, 0.0)
