@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -117,8 +118,13 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     return manifest
 
 
+def _is_no_interrupt(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith("KeyboardInterrupt")
+
+
 def _run(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline; Ctrl-C stays KeyboardInterrupt, which Beam's local runner turns into a RuntimeError."""
+    """Runs a pipeline; Ctrl-C stays KeyboardInterrupt, which Beam's local runner logs and turns into a RuntimeError."""
+    logging.getLogger("apache_beam.runners.common").addFilter(_is_no_interrupt)
     try:
         pipeline.run().wait_until_finish()
     except RuntimeError as error:
