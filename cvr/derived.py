@@ -31,7 +31,7 @@ import tensorflow as tf
 
 from cvr import transforms
 from cvr.records import Layout
-from cvr.schema import Derive, Feature, FeatureSpec
+from cvr.schema import CONTEXT_OPS, Derive, Feature, FeatureSpec
 
 Batch = dict[str, tf.Tensor]
 NAN = float("nan")
@@ -241,7 +241,3 @@ class DerivedFeatures:
         context = tf.gather(self._batch[f"cat/{derive.other}"], self._batch["list_index"])
         known = (own >= transforms.FIRST_ID) & (context >= transforms.FIRST_ID)
         return tf.where(known, tf.cast(tf.equal(own, context), tf.float32), NAN)
-
-
-CONTEXT_OPS = ("history_length", "history_distinct", "history_seconds_since", "list_size")
-"""Operations whose value is one per list."""

@@ -203,6 +203,8 @@ class Trainer:
         return rows[-1] if rows else {}
 
     def _trim_history(self, step: int) -> None:
-        """Drops rows after the checkpoint that the run goes on from: their steps are done again."""
-        kept = [json.dumps(row) for row in self._history() if row["step"] <= step]
+        """Drops rows after the checkpoint that the run goes on from: their steps and validations are done again."""
+        epoch = int(self.state.epoch.numpy())
+        done = [row for row in self._history() if row["step"] <= step and (row["kind"] == "train" or row["epoch"] <= epoch)]
+        kept = [json.dumps(row) for row in done]
         (self.folder / HISTORY_FILE).write_text("".join(row + "\n" for row in kept), encoding="utf-8")

@@ -31,6 +31,16 @@ DeriveOp = Literal[
 ]  # fmt: skip
 """In-graph features; `cvr.derived` defines each one."""
 
+CONTEXT_OPS = ("history_length", "history_distinct", "history_seconds_since", "list_size")
+"""Derived features whose value is one per list."""
+
+_PRICE_LIKE = (("feature", "item", "numerical"),)
+_OPERANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    **dict.fromkeys(("value_minus_last", "list_rank", "list_ratio", "diff_above", "diff_best_above"), _PRICE_LIKE),
+    "same_as_context": (("feature", "item", "categorical"), ("other", "context", "categorical")),
+}
+"""Per derived feature: (key, level, kind) of the stored features that it needs."""
+
 _DURATION = re.compile(r"^(\d+)(ms|s|m|h|d)$")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
@@ -147,6 +157,10 @@ class Feature(_Strict):
             raise ValueError("an aggregate is a numerical feature")
         if self.aggregate is not None and self.level == "context" and "item" in self.aggregate.by:
             raise ValueError("an aggregate by item has level item")
+        if self.derive is not None and self.level == "context" and self.derive.op not in CONTEXT_OPS:
+            raise ValueError(f"{self.derive.op} has a value per item, so its level is item")
+        if self.vocabulary and (self.kind != "categorical" or self.ragged or not self.stored):
+            raise ValueError("a vocabulary belongs to a stored categorical feature with one value")
         if self.derive is not None and self.kind not in ("numerical", "categorical"):
             raise ValueError("a derived feature is numerical or categorical")
         if (self.kind == "numerical") != (self.embedding is None and self.table is None):
@@ -184,6 +198,8 @@ class FeatureSpec(_Strict):
                 raise ValueError(f"features.{name}: a feature's name is lower case letters, digits and _")
             if feature.table is not None and feature.table not in self.tables:
                 raise ValueError(f"features.{name}.table: no table {feature.table!r} under `tables`; there are {sorted(self.tables)}")
+            if feature.vocabulary and len(feature.vocabulary) > self.embedding_of(feature)[1].buckets:
+                raise ValueError(f"features.{name}.vocabulary: {len(feature.vocabulary)} values need at least as many buckets")
             if feature.derive is not None:
                 self._check_derive(name, feature.derive)
         return self
@@ -200,9 +216,15 @@ class FeatureSpec(_Strict):
         for key, other in (("feature", derive.feature), ("other", derive.other)):
             if other is not None and (other not in self.features or self.features[other].derive is not None):
                 raise ValueError(f"features.{name}.derive.{key}: no stored feature {other!r}")
-        needs_feature = ("value_minus_last", "list_rank", "list_ratio", "diff_above", "diff_best_above", "same_as_context")
-        if derive.op in needs_feature and derive.feature is None:
-            raise ValueError(f"features.{name}.derive.feature: {derive.op} needs the name of a stored feature")
+        for key, level, kind in _OPERANDS.get(derive.op, ()):
+            operand = self.features.get(getattr(derive, key) or "")
+            if operand is None:
+                raise ValueError(f"features.{name}.derive.{key}: {derive.op} needs the name of a stored feature")
+            if (operand.level, operand.kind) != (level, kind) or operand.ragged:
+                raise ValueError(
+                    f"features.{name}.derive.{key}: {derive.op} needs a {kind} feature of level {level} with one value, "
+                    f"{operand.name} is none"
+                )
 
     @functools.cached_property
     def task_names(self) -> tuple[str, ...]:

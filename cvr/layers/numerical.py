@@ -16,12 +16,12 @@ Statistics = tuple[float, float, float, float]
 class NumericalFeatures(tf.keras.layers.Layer):
     """Turns raw numbers `[R, C]` into model inputs `[R, W]` (paper section 2.1, PAPERS R3, R36).
 
-    Per column, in this order: its chosen transforms, each 0 where the value is missing or unseen,
+    The chosen transforms, one after the other, each of all columns that have it and 0 where a value is missing or unseen,
 
         zscore    (x - mean) / std, cut to [-10, 10]        log1p     sign(x) * log(1 + |x|)
         zlog      the log1p value, standardised             identity  x
 
-    then one indicator of a missing value and one of an unseen feature, so that the model tells 0, missing and unseen apart.
+    then per column an indicator of a missing value, and one of an unseen feature, so that the model tells 0, missing and unseen apart.
     Statistics are non-trainable weights, so they travel with every checkpoint and export.
     """
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from cvr import records, transforms
-from cvr.data import Batch, Budget
-from cvr.derived import CONTEXT_OPS, DerivedFeatures
-from cvr.schema import Derive, Feature, FeatureSpec, parse_spec
+from cvr.data import Batch, Budget, assemble
+from cvr.derived import DerivedFeatures
+from cvr.errors import CvrError
+from cvr.schema import CONTEXT_OPS, Derive, Feature, FeatureSpec, parse_spec
 from tests.support import batch_of, random_columns
 
 NAN = float("nan")
@@ -268,10 +269,27 @@ def test_one_list_alone_gives_the_same_values() -> None:
     shortest = int(np.argmin(columns.lengths))
     start = int(columns.lengths[:shortest].sum())
     serialized = records.encode(SPEC, columns)[shortest : shortest + 1]
-    from cvr.data import assemble
-
     alone = assemble(SPEC, records.parse(SPEC, serialized))
     for feature in SPEC.select(stored=False):
         own = DerivedFeatures(SPEC, alone).compute(feature).numpy()
         first = shortest if feature.level == "context" else start
         np.testing.assert_array_equal(own, values[feature.name][first : first + len(own)])
+
+
+@pytest.mark.parametrize(
+    ("feature", "error"),
+    [
+        ("level: item, derive: {op: list_rank, feature: brand}", "list_rank needs a numerical feature of level item"),
+        ("level: item, derive: {op: diff_above}", "diff_above needs the name of a stored feature"),
+        ("level: item, derive: {op: same_as_context, feature: brand}", "derive.other: same_as_context needs the name"),
+        (
+            "level: item, derive: {op: same_as_context, feature: brand, other: price}",
+            "categorical feature of level context",
+        ),
+        ("level: context, derive: {op: history_count, history: seen}", "history_count has a value per item"),
+        ("level: item, derive: {op: history_count, history: price}", "needs the name of a sequence feature"),
+    ],
+)
+def test_operands_that_cannot_be_are_refused_with_the_spec(feature: str, error: str) -> None:
+    with pytest.raises(CvrError, match=error):
+        parse_spec(_spec_text() + f"\n  wrong: {{kind: numerical, {feature}}}")
