@@ -15,6 +15,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 NOISE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
@@ -25,18 +26,27 @@ _MAYBE_NOISE = (b"WARNING: All", b"I0000", b"To enable")
 _PIECE = re.compile(rb"[^\r\n]*(?:\r\n|[\r\n])")
 
 
+@dataclass(frozen=True)
+class Messages:
+    """A child's stderr: the file descriptor that it writes to, and whether its messages are dropped from now on."""
+
+    sink: int
+    muted: threading.Event = field(default_factory=threading.Event)
+
+
 @contextlib.contextmanager
-def quiet_stderr() -> Iterator[int]:
-    """Yields a file descriptor for a child's stderr; all that came through it has been passed on when the block ends."""
+def quiet_stderr() -> Iterator[Messages]:
+    """Yields a place for a child's stderr; all that came through it has been passed on when the block ends."""
     is_terminal = sys.stderr.isatty()
     source, sink = pty.openpty() if is_terminal else os.pipe()
     if is_terminal:
         _copy_window_size(sink)
     sys.stderr.flush()
-    thread = threading.Thread(target=pass_on, args=(source, _write), daemon=True)
+    messages = Messages(sink)
+    thread = threading.Thread(target=pass_on, args=(source, lambda piece: _write(piece, messages)), daemon=True)
     thread.start()
     try:
-        yield sink
+        yield messages
     finally:
         os.close(sink)
         thread.join(2.0)  # a grandchild that lives on must not hold this process up
@@ -69,9 +79,10 @@ def _read(source: int) -> bytes:
         return b""
 
 
-def _write(piece: bytes) -> None:
-    with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), piece)
+def _write(piece: bytes, messages: Messages) -> None:
+    if not messages.muted.is_set():
+        with contextlib.suppress(OSError):
+            os.write(sys.stderr.fileno(), piece)
 
 
 def _copy_window_size(terminal: int) -> None:

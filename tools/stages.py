@@ -145,20 +145,26 @@ def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iter
     """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
 
     It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`. `log`
-    receives what it prints; without it, its output is this process's, less TensorFlow's start-up messages.
+    receives what it prints; without it, its output is this process's, less TensorFlow's start-up messages and what it
+    has to say about an interrupt: this process says that itself.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(log, "wb")) if log else None
+        messages = None if log else stack.enter_context(quiet_stderr())
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
             cwd=root,
             start_new_session=True,
             env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             stdout=output,
-            stderr=subprocess.STDOUT if output else stack.enter_context(quiet_stderr()),
+            stderr=messages.sink if messages else subprocess.STDOUT,
         )
         try:
             yield process
+        except KeyboardInterrupt:
+            if messages:
+                messages.muted.set()
+            raise
         finally:
             stop(process)
 

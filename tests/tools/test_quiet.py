@@ -52,8 +52,8 @@ def test_reads_of_any_size_give_the_same(size: int, monkeypatch: pytest.MonkeyPa
 
 def test_a_childs_messages_reach_stderr(capfd: pytest.CaptureFixture[str]) -> None:
     program = f"import sys; sys.stderr.buffer.write({NOISE + KEPT!r})"
-    with quiet_stderr() as sink:
-        subprocess.run([sys.executable, "-c", program], stderr=sink, check=True)
+    with quiet_stderr() as messages:
+        subprocess.run([sys.executable, "-c", program], stderr=messages.sink, check=True)
     assert capfd.readouterr().err.encode().replace(b"\r\n", b"\n") == KEPT
 
 
@@ -62,7 +62,7 @@ def test_in_a_terminal_the_child_sees_a_terminal_of_the_same_width() -> None:
     child = "import os, sys; sys.stderr.write(f'{sys.stderr.isatty()} {os.get_terminal_size(2).columns}')"
     program = (
         "import subprocess, sys\nfrom tools.quiet import quiet_stderr\n"
-        f"with quiet_stderr() as sink: subprocess.run([sys.executable, '-c', {child!r}], stderr=sink)"
+        f"with quiet_stderr() as m: subprocess.run([sys.executable, '-c', {child!r}], stderr=m.sink)"
     )
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 20, 37, 0, 0))

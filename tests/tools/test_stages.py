@@ -27,6 +27,7 @@ try:
     time.sleep(60)
 except KeyboardInterrupt:
     pathlib.Path("interrupted").touch()
+    raise
 """
 
 
@@ -135,10 +136,12 @@ def test_a_signal_to_the_parent_stops_everything(root: Path, number: signal.Sign
         "stages.run_child(['sleep'], pathlib.Path(sys.argv[1]))"
     )
     project = Path(__file__).resolve().parents[2]
-    parent = subprocess.Popen([sys.executable, "-c", program, str(root)], cwd=project, stderr=subprocess.DEVNULL)
+    parent = subprocess.Popen([sys.executable, "-c", program, str(root)], cwd=project, stderr=subprocess.PIPE)
     _wait_for(root / "pids")
     os.kill(parent.pid, number)
-    assert parent.wait(60) != 0
+    _, said = parent.communicate(timeout=60)
+    assert parent.returncode != 0
+    assert said.count(b"Traceback") == 1  # this program's own, not also its child's
     assert (root / "interrupted").exists()
     assert not _is_alive(int((root / "pids").read_text()))
 
