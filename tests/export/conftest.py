@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from cvr import records
@@ -18,8 +20,16 @@ from export.saved_model import save_version
 from export.servable import Servable
 from export.server import Server
 from export.services import Models
+from tests.conftest import SEED
 from tests.export.tiny import SPEC, make_run
 from tests.support import random_columns, tiny_spec, write_lists
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """In place of the shared one: tf.random.set_seed drops every compiled function, and nothing here draws from TensorFlow."""
+    random.seed(SEED)
+    np.random.seed(SEED)
 
 
 class Exported(NamedTuple):
