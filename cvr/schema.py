@@ -167,6 +167,8 @@ class Feature(_Strict):
             raise ValueError("categorical, text and sequence features need an embedding or a table; numerical ones take neither")
         if self.embedding is not None and self.table is not None:
             raise ValueError("give either an embedding of its own or a shared table, not both")
+        if not self.transforms or len(set(self.transforms)) != len(self.transforms):
+            raise ValueError("transforms names at least one transform, and each once")
         if self.kind == "text" and (not self.ngrams or min(self.ngrams) < 1 or max(self.ngrams) > 8):
             raise ValueError("ngrams are orders between 1 and 8, such as [2, 3]")
         return self

@@ -12,8 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from cvr.errors import CvrError
-from pipelines.sources.files import BATCH_ROWS, InputFile, find_files, opened
+from pipelines.sources.files import BATCH_ROWS, InputFile, column_names, find_files, opened
 
 REQUIRED = ("srch_id", "date_time", "prop_id", "position", "click_bool", "booking_bool")
 EVENTS = {"click": "click_bool", "booking": "booking_bool"}
@@ -26,16 +25,7 @@ def find(path: str) -> list[InputFile]:
 
 def columns(file: InputFile) -> dict[str, set[str]]:
     """The original columns as impressions, beside the canonical ones."""
-    with opened(file.path) as stream:
-        if file.path.endswith(".parquet"):
-            have = pq.read_schema(stream).names
-        else:
-            have = stream.readline().decode().strip().replace('"', "").split(",")
-    missing = [name for name in REQUIRED if name not in have]
-    if missing:
-        raise CvrError(
-            f"{file.path}: lacks the column(s) {', '.join(missing)} of the Expedia searches; it has {', '.join(have)}"
-        )
+    have = column_names(file.path, REQUIRED, "the Expedia searches")
     canonical = {"search_id", "time", "customer_id", "item_id", "position"}
     return {"impressions": canonical | set(have), "engagements": canonical | {"event"}, "items": set()}
 

@@ -6,10 +6,11 @@ import contextlib
 import dataclasses
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
@@ -62,3 +63,16 @@ def opened(path: str) -> Iterator[BinaryIO]:
     except (OSError, zlib.error, pa.ArrowException) as error:
         message = str(error).split("\n")[0]
         raise CvrError(f"{path}: cannot be read, it may be cut off or of another format: {message}") from error
+
+
+def column_names(path: str, required: Sequence[str], format_name: str) -> list[str]:
+    """Columns of a Parquet file, or of a CSV file by its first line. Raises CvrError naming the required ones that it lacks."""
+    with opened(path) as stream:
+        if path.endswith(".parquet"):
+            have = pq.read_schema(stream).names
+        else:
+            have = stream.readline().decode().strip().replace('"', "").split(",")
+    missing = [name for name in required if name not in have]
+    if missing:
+        raise CvrError(f"{path}: lacks the column(s) {', '.join(missing)} of {format_name}; it has {', '.join(have)}")
+    return have

@@ -14,8 +14,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from cvr.errors import CvrError
-from pipelines.sources.files import InputFile, find_files, opened
+from pipelines.sources.files import InputFile, column_names, find_files, opened
 
 COLUMNS = ("user_id", "session_id", "timestamp", "step", "action_type", "reference", "platform", "city", "device",
            "current_filters", "impressions", "prices")  # fmt: skip
@@ -43,16 +42,7 @@ def find(path: str) -> list[InputFile]:
 
 def columns(file: InputFile) -> dict[str, set[str]]:
     """The columns that `read` gives, after a look at the file's own."""
-    with opened(file.path) as stream:
-        if file.path.endswith(".parquet"):
-            have = pq.read_schema(stream).names
-        else:
-            have = stream.readline().decode().strip().replace('"', "").split(",")
-    missing = [name for name in COLUMNS if name not in have]
-    if missing:
-        raise CvrError(
-            f"{file.path}: lacks the column(s) {', '.join(missing)} of the RecSys Challenge 2019 sessions; it has {', '.join(have)}"
-        )
+    column_names(file.path, COLUMNS, "the RecSys Challenge 2019 sessions")
     base = {"search_id", "time", "customer_id", "item_id"}
     return {
         "impressions": base | {"position", *LIST_COLUMNS, *ITEM_COLUMNS},

@@ -87,6 +87,11 @@ ERRORS = {
         5,
         "numerical ones take neither",
     ),
+    "transform twice": (
+        PRICE.replace("}", ", transforms: [log1p, log1p]}"),
+        5,
+        "names at least one transform, and each once",
+    ),
     "unknown table": (
         "  p: {kind: categorical, level: item, from: item.p, table: t}\n",
         5,
