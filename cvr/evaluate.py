@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import tensorflow as tf
 from absl import flags
 
 from cvr.data import Budget, split_files
@@ -44,10 +43,7 @@ def load_scores() -> tuple[ScoredLists, dict[str, Any], tuple[str, ...]]:
             f"the run in {FLAGS.run} was trained with another feature spec than the lists in {FLAGS.lists} hold; rebuild one of them"
         )
     budget = Budget.for_manifest(manifest, [FLAGS.split], max(FLAGS.batch_items, manifest.split(FLAGS.split).max_list_size))
-    try:
-        scored = score_files(compile_scorer(ranker), run.spec, files, budget)
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise CvrError(f"cannot read the records of split {FLAGS.split!r} in {FLAGS.lists}: {error.message}; rebuild the lists") from error
+    scored = score_files(compile_scorer(ranker), run.spec, files, budget)
     about = {
         "run": str(FLAGS.run),
         "checkpoint": run.info["checkpoint"],

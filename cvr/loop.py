@@ -21,6 +21,7 @@ from cvr.metrics import rank_metrics, tie_breaker
 from cvr.optimizers import make_optimizer
 from cvr.progress import Progress
 from cvr.ranker import Ranker
+from cvr.reading import iterate
 from cvr.runs import HISTORY_FILE
 from cvr.schedules import WarmupCosine
 from cvr.scoring import compile_scorer, score_files
@@ -137,7 +138,8 @@ class Trainer:
         dataset = batches(self.ranker.spec, self.data.train, self.data.budget, shuffle)
         self._step = self._step or self._compile_step(dataset)
         pending: list[tf.Tensor] = []
-        for batch in dataset.skip(int(self.state.batch.numpy())):
+        rest = dataset.skip(int(self.state.batch.numpy()))
+        for batch in iterate(rest, self.ranker.spec, self.data.train):
             pending.append(self._step(batch))
             self.state.batch.assign_add(1)
             self.state.step.assign_add(1)

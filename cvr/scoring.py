@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from cvr.data import Batch, Budget, batches
 from cvr.ranker import Ranker
+from cvr.reading import iterate
 from cvr.schema import FeatureSpec
 
 
@@ -36,9 +37,9 @@ def compile_scorer(ranker: Ranker) -> Callable[[Batch], tf.Tensor]:
 def score_files(
     scorer: Callable[[Batch], tf.Tensor], spec: FeatureSpec, files: Sequence[str], budget: Budget
 ) -> ScoredLists:
-    """Scores every list of the files. Raises tf.errors.DataLossError for a cut file, InvalidArgumentError for foreign records."""
+    """Scores every list of the files. Raises CvrError naming a file and record that cannot be read."""
     columns: dict[str, list[np.ndarray]] = {field.name: [] for field in dataclasses.fields(ScoredLists)}
-    for batch in batches(spec, files, budget):
+    for batch in iterate(batches(spec, files, budget), spec, files):
         items = batch["item_mask"].numpy() > 0
         lists = batch["list_size"].numpy() > 0
         columns["scores"].append(scorer(batch).numpy()[items])

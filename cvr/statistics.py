@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from cvr.data import Batch
+from cvr.data import Batch, Budget, batches
 from cvr.extraction import Extraction
 from cvr.layers.numerical import Statistics
 from cvr.manifest import Manifest, Moments
+from cvr.reading import iterate
 from cvr.schema import FeatureSpec
 
 
@@ -25,21 +26,25 @@ def stored_statistics(spec: FeatureSpec, manifest: Manifest, splits: Sequence[st
     return result
 
 
-def derived_statistics(extraction: Extraction, dataset: tf.data.Dataset) -> dict[str, Statistics]:
-    """Statistics of the derived numericals over the lists of a dataset of batches: exact sums in float64."""
+def derived_statistics(extraction: Extraction, files: Sequence[str], budget: Budget) -> dict[str, Statistics]:
+    """Statistics of the derived numericals over all lists of the files: exact sums in float64.
+
+    Raises CvrError naming a file and record that cannot be read.
+    """
     names = {
         level: [f.name for f in extraction.spec.select(kind="numerical", level=level, stored=False)] for level in ("context", "item")
     }
     levels = [level for level, found in names.items() if found]
     if not levels:
         return {}
+    dataset = batches(extraction.spec, files, budget)
 
     @tf.function(autograph=False, input_signature=[dataset.element_spec])
     def sums(batch: Batch) -> list[tf.Tensor]:
         return [_sums(extraction, batch, level, len(names[level])) for level in levels]
 
     totals: list[np.ndarray | float] = [0.0] * len(levels)
-    for batch in dataset:
+    for batch in iterate(dataset, extraction.spec, files):
         totals = [total + part.numpy() for total, part in zip(totals, sums(batch), strict=True)]
     return {
         name: _mean_std(np.asarray(total)[:, place])

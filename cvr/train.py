@@ -10,7 +10,7 @@ import tensorflow as tf
 from absl import flags
 
 from cvr import runs, statistics, train_flags
-from cvr.data import Budget, batches, dummy_batch, split_files
+from cvr.data import Budget, dummy_batch, split_files
 from cvr.errors import CvrError, run_main
 from cvr.flops import cost_of
 from cvr.loop import Trainer, TrainingData
@@ -65,7 +65,7 @@ def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker
     """A built ranker that knows the training splits' statistics."""
     ranker = build_ranker(spec, train_flags.ranker_config(), dummy_batch(spec))
     found = statistics.stored_statistics(spec, manifest, FLAGS.train_splits)
-    found |= statistics.derived_statistics(ranker.extraction, batches(spec, data.train, data.budget))
+    found |= statistics.derived_statistics(ranker.extraction, data.train, data.budget)
     for layer in ranker.extraction.numericals.values():
         layer.set_statistics(found)
     return ranker

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvr.data import Budget, batches, dummy_batch, split_files
+from cvr.data import Budget, dummy_batch, split_files
 from cvr.derived import DerivedFeatures
 from cvr.extraction import Extraction
 from cvr.manifest import Manifest
@@ -57,8 +57,7 @@ def test_derived_features_over_real_rows_only(folder: tuple[Path, Manifest]) -> 
     path, manifest = folder
     extraction = Extraction(SPEC)
     extraction(dummy_batch(SPEC))
-    dataset = batches(SPEC, split_files(path, manifest, ["train"]), Budget(20, 15))
-    found = derived_statistics(extraction, dataset)
+    found = derived_statistics(extraction, split_files(path, manifest, ["train"]), Budget(20, 15))
     derived = DerivedFeatures(SPEC, batch_of(SPEC, PARTS["train"][0]))
     assert set(found) == {"size", "since", "above"}
     for name, values in found.items():
