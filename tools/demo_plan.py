@@ -13,9 +13,11 @@ import pyarrow.json as pj
 
 from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME
+from cvr.schema import load_spec
 from tools.stages import Stage
 
-TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15  # of the searches of canonical logs, by time; the rest is the test split
+# Of the searches of canonical logs whose attribution windows are over at the log's end, by time; the rest is the test split.
+TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +111,22 @@ def check(choices: Choices) -> None:
 
 
 def split_times(choices: Choices) -> tuple[str, str]:
-    """First times of the validation and the test split: given, the source's own, or by shares of the logs' searches."""
+    """First times of the validation and the test split: given, the source's own, or by shares of the logs' searches.
+
+    Raises:
+      CvrError: if the logs hold no impressions, or none whose attribution windows are over.
+    """
     settings = choices.settings
     if settings.validation_from and settings.test_from:
         return settings.validation_from, settings.test_from
     times = _search_times(choices.logs / "impressions")
+    window = max([task.window for task in load_spec(settings.spec).tasks.values() if task.censor], default=0)
+    times = times[times <= times.max() - window]
+    if not len(times):
+        raise CvrError(
+            f"{choices.logs} spans less than the longest attribution window of {settings.spec}, {window / 86_400_000:g} days: "
+            "no list's labels are complete; give longer logs, or shorter windows in the spec"
+        )
     cuts = np.quantile(times, [TRAIN_SHARE, TRAIN_SHARE + VALIDATION_SHARE], method="nearest")
     validation, test = (datetime.datetime.fromtimestamp(int(t) // 1000, datetime.timezone.utc) for t in cuts)
     text = "%Y-%m-%dT%H:%M:%S"

@@ -57,16 +57,34 @@ def _write_logs(folder: Path) -> None:
     (folder / "impressions" / "b.jsonl").write_text("\n".join(lines))
 
 
+SPEC = """
+dataset: tiny
+tasks:
+  purchase: {events: [purchase], window: 3d, primary: true}
+  click: {events: [click], window: 9d, censor: false}
+features:
+  price: {kind: numerical, level: item, from: impression.price}
+"""
+
+
+def _canonical(folder: Path, spec: str = SPEC, **settings: str) -> Choices:
+    _write_logs(folder)
+    (folder / "spec.yaml").write_text(spec)
+    return _choices("canonical", str(folder), spec=str(folder / "spec.yaml"), **settings)
+
+
 def test_canonical_logs_are_split_by_time(tmp_path: Path) -> None:
-    """Of ten daily searches, 70 % come before the validation split's start and 85 % before the test split's."""
-    _write_logs(tmp_path)
-    assert split_times(_choices("canonical", str(tmp_path))) == ("1970-01-08T00:00:00", "1970-01-10T00:00:00")
+    """Days 1 to 7 of ten are mature; 70 % of these come before validation (index 0.7 * 6 = 4.2), 85 % (5.1) before test."""
+    assert split_times(_canonical(tmp_path)) == ("1970-01-06T00:00:00", "1970-01-07T00:00:00")
 
 
 def test_given_times_win(tmp_path: Path) -> None:
-    _write_logs(tmp_path)
-    given = _choices("canonical", str(tmp_path), test_from="1970-01-11")
-    assert split_times(given) == ("1970-01-08T00:00:00", "1970-01-11")
+    assert split_times(_canonical(tmp_path, test_from="1970-01-11")) == ("1970-01-06T00:00:00", "1970-01-11")
+
+
+def test_logs_shorter_than_a_window_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(CvrError, match="longest attribution window .*, 30 days.*longer logs"):
+        split_times(_canonical(tmp_path, SPEC.replace("window: 3d", "window: 30d")))
 
 
 def test_a_folder_without_impressions_says_what_is_expected(tmp_path: Path) -> None:
