@@ -1,0 +1,39 @@
+"""Console entry points: each names a function of tools.cli, which runs a main that exists."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tools import cli
+
+MAINS = {
+    "build_lists": "pipelines.build_lists",
+    "demo": "tools.demo",
+    "evaluate": "cvr.evaluate",
+    "export": "export.save",
+    "make_logs": "tools.make_logs",
+    "serve": "export.serve",
+    "train": "cvr.train",
+}
+
+
+@pytest.mark.parametrize("name", sorted(MAINS))
+def test_an_entry_point_runs_its_main(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, dict[str, Any]]] = []
+    monkeypatch.setattr(cli.runpy, "run_module", lambda module, **how: ran.append((module, how)))
+    getattr(cli, name)()
+    assert ran == [(MAINS[name], {"run_name": "__main__", "alter_sys": True})]
+    found = importlib.util.find_spec(MAINS[name])
+    assert found is not None and found.origin is not None
+    assert '\nif __name__ == "__main__":\n' in Path(found.origin).read_text()
+
+
+def test_setup_declares_them_all(project_root: Path) -> None:
+    declared = re.findall(r'"(cvr-[\w-]+) = tools\.cli:(\w+)"', (project_root / "setup.py").read_text())
+    assert {function for _, function in declared} == set(MAINS)
+    assert all(script == "cvr-" + function.replace("_", "-") for script, function in declared)
