@@ -20,25 +20,28 @@ from cvr.schema import load_spec
 from pipelines.job import build
 from pipelines.settings import Settings, parse_time
 
-_SOURCE = flags.DEFINE_string("source", "canonical", "The log format: canonical, trivago2019 or expedia2013.")
-_INPUT = flags.DEFINE_string("input", None, "The log's file or folder.", required=True)
-_SPEC = flags.DEFINE_string("spec", None, "The feature spec, configs/features/<dataset>.yaml.", required=True)
-_OUTPUT = flags.DEFINE_string(
-    "output", None, "Folder for the lists; refused where it holds published ones.", required=True
-)
-_START = flags.DEFINE_string("start", None, "First time of a training list (date or ISO 8601, UTC); all by default.")
-_VALIDATION = flags.DEFINE_string("validation_from", None, "First time of a validation list; no such split by default.")
-_TEST = flags.DEFINE_string("test_from", None, "First time of a test list; no such split by default.")
-_END = flags.DEFINE_string("end", None, "Lists from this time on are left out; none by default.")
-_LOG_END = flags.DEFINE_string("log_end", None, "Until when the log is complete; by default its last event's time.")
-_DROP = flags.DEFINE_enum(
-    "drop_unconverted", "train", ["train", "all", "none"],
-    "Where lists without an engagement of the primary task are dropped: train (and validation), all splits, or none.",
-)  # fmt: skip
-_PARTITIONS = flags.DEFINE_integer(
-    "partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1
-)
-_BAD = flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("source", "canonical", "The log format: canonical, trivago2019 or expedia2013.")
+    flags.DEFINE_string("input", None, "The log's file or folder.", required=True)
+    flags.DEFINE_string("spec", None, "The feature spec, configs/features/<dataset>.yaml.", required=True)
+    flags.DEFINE_string("output", None, "Folder for the lists; refused where it holds published ones.", required=True)
+    flags.DEFINE_string("start", None, "First time of a training list (date or ISO 8601, UTC); all by default.")
+    flags.DEFINE_string("validation_from", None, "First time of a validation list; no such split by default.")
+    flags.DEFINE_string("test_from", None, "First time of a test list; no such split by default.")
+    flags.DEFINE_string("end", None, "Lists from this time on are left out; none by default.")
+    flags.DEFINE_string("log_end", None, "Until when the log is complete; by default its last event's time.")
+    flags.DEFINE_enum(
+        "drop_unconverted", "train", ["train", "all", "none"],
+        "Where lists without an engagement of the primary task are dropped: train (and validation), all splits, or none.",
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1
+    )
+    flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -63,21 +66,21 @@ def check_beam_flags(left: Sequence[str]) -> None:
 
 
 def _settings() -> Settings:
-    load_spec(_SPEC.value)
+    load_spec(FLAGS.spec)
     return Settings(
-        source=_SOURCE.value,
-        input=_INPUT.value,
-        output=_OUTPUT.value,
-        spec_text=Path(_SPEC.value).read_text(encoding="utf-8"),
-        spec_name=_SPEC.value,
-        start=parse_time(_START.value, "start"),
-        validation_from=parse_time(_VALIDATION.value, "validation_from"),
-        test_from=parse_time(_TEST.value, "test_from"),
-        end=parse_time(_END.value, "end"),
-        log_end=parse_time(_LOG_END.value, "log_end"),
-        drop_unconverted=_DROP.value,
-        partitions=_PARTITIONS.value,
-        max_bad_fraction=_BAD.value,
+        source=FLAGS.source,
+        input=FLAGS.input,
+        output=FLAGS.output,
+        spec_text=Path(FLAGS.spec).read_text(encoding="utf-8"),
+        spec_name=FLAGS.spec,
+        start=parse_time(FLAGS.start, "start"),
+        validation_from=parse_time(FLAGS.validation_from, "validation_from"),
+        test_from=parse_time(FLAGS.test_from, "test_from"),
+        end=parse_time(FLAGS.end, "end"),
+        log_end=parse_time(FLAGS.log_end, "log_end"),
+        drop_unconverted=FLAGS.drop_unconverted,
+        partitions=FLAGS.partitions,
+        max_bad_fraction=FLAGS.max_bad_fraction,
     )
 
 
@@ -96,7 +99,7 @@ def _report(manifest: Manifest, seconds: float) -> None:
     for name, split in manifest.splits.items():
         labels = ", ".join(f"{task} {count:,}" for task, count in split.labels.items())
         print(f"{name}: {split.lists:,} lists, {split.items:,} items, labels: {labels}")
-    print(f"published {_OUTPUT.value}/manifest.json after {seconds:.1f} s")
+    print(f"published {FLAGS.output}/manifest.json after {seconds:.1f} s")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -109,5 +112,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    entry()

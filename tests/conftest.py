@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import signal
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow is imported anywhere
@@ -19,7 +20,9 @@ SEED = 20260101
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Few threads for TensorFlow, set before its first operation: parallel test processes must not fight for cores."""
+    """Ctrl-C works; few threads for TensorFlow, set before its first operation: parallel test processes must not fight for cores."""
+    # Started in the background, a shell makes its jobs ignore Ctrl-C; commands that tests start would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     runs_no_tests = bool(config.getoption("numprocesses", None)) and not hasattr(config, "workerinput")
     if not runs_no_tests:
         import tensorflow as tf

@@ -24,33 +24,38 @@ from tools.stages import Runner, child, interrupt_on_termination, remove, run_ch
 ROOT = Path(__file__).resolve().parents[1]
 SERVER_SECONDS = 120.0
 
-_SOURCE = flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs.")
-_INPUT = flags.DEFINE_string("input", None, "File or folder of the logs; none for synthetic ones, which are made.")
-_RUN = flags.DEFINE_string("run", None, "The run's name, and its folder's; the source's name by default.")
-_RUNS = flags.DEFINE_string("runs", "runs", "Folder of all runs.")
-_FORCE = flags.DEFINE_bool("force", False, "Delete the run's folder first.")
-_SPEC = flags.DEFINE_string("spec", None, "Feature spec, in place of the source's own.")
-_FLAGFILE = flags.DEFINE_string("train_flagfile", None, "Flags of cvr.train, in place of the source's own.")
-_VALIDATION = flags.DEFINE_string("validation_from", None, "First time of the validation lists (ISO 8601, UTC).")
-_TEST = flags.DEFINE_string("test_from", None, "First time of the test lists (ISO 8601, UTC).")
-_MAKE_LOGS = flags.DEFINE_list("make_logs", [], "Flags of tools.make_logs, such as --days=14,--searches_per_day=2500.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs.")
+    flags.DEFINE_string("input", None, "File or folder of the logs; none for synthetic ones, which are made.")
+    flags.DEFINE_string("run", None, "The run's name, and its folder's; the source's name by default.")
+    flags.DEFINE_string("runs", "runs", "Folder of all runs.")
+    flags.DEFINE_bool("force", False, "Delete the run's folder first.")
+    flags.DEFINE_string("spec", None, "Feature spec, in place of the source's own.")
+    flags.DEFINE_string("train_flagfile", None, "Flags of cvr.train, in place of the source's own.")
+    flags.DEFINE_string("validation_from", None, "First time of the validation lists (ISO 8601, UTC).")
+    flags.DEFINE_string("test_from", None, "First time of the test lists (ISO 8601, UTC).")
+    flags.DEFINE_list("make_logs", [], "Flags of tools.make_logs, such as --days=14,--searches_per_day=2500.")
 
 
 def choices_of_flags() -> Choices:
     """The run that the flags ask for. Raises CvrError for a name that is not a folder's."""
-    name = _RUN.value or _SOURCE.value
+    name = FLAGS.run or FLAGS.source
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise CvrError(
             f"--run={name}: a name of letters, digits, _ . and - is expected, it becomes the folder runs/<name>"
         )
     given = {
-        "spec": _SPEC.value,
-        "flagfile": _FLAGFILE.value,
-        "validation_from": _VALIDATION.value,
-        "test_from": _TEST.value,
+        "spec": FLAGS.spec,
+        "flagfile": FLAGS.train_flagfile,
+        "validation_from": FLAGS.validation_from,
+        "test_from": FLAGS.test_from,
     }
-    settings = dataclasses.replace(SOURCES[_SOURCE.value], **{key: value for key, value in given.items() if value})
-    return Choices(_SOURCE.value, _INPUT.value, Path(_RUNS.value) / name, settings, tuple(_MAKE_LOGS.value))
+    settings = dataclasses.replace(SOURCES[FLAGS.source], **{key: value for key, value in given.items() if value})
+    return Choices(FLAGS.source, FLAGS.input, Path(FLAGS.runs) / name, settings, tuple(FLAGS.make_logs))
 
 
 def rank_one_search(runner: Runner, choices: Choices) -> None:
@@ -76,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError(f"run the demo in {ROOT}: its configs/ and runs/ are there")
     choices = choices_of_flags()
     check(choices)
-    if _FORCE.value:
+    if FLAGS.force:
         remove(choices.folder)
     runner = Runner(choices.folder, ROOT)
     for stage in stages(choices):
@@ -88,5 +93,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

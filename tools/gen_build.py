@@ -19,7 +19,13 @@ from absl import flags
 from cvr.errors import CvrError, run_main
 from tools.source_tree import PACKAGES, ROOT, Module, ancestors, reachable, read_tree
 
-_CHECK = flags.DEFINE_bool("check", False, "Only compare; fail if a BUILD file is out of date.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_bool("check", False, "Only compare; fail if a BUILD file is out of date.")
+
 
 # The base layer in order: each may import those before it, and `pipelines` may import no other module of `cvr`.
 BASE_LAYER = ("cvr.errors", "cvr.compat", "cvr.schema", "cvr.transforms", "cvr.records", "cvr.manifest")
@@ -180,7 +186,7 @@ def main(argv: Sequence[str]) -> int:
     stale = [path for path, text in texts.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     stale += [path for top in PACKAGES for path in (ROOT / top).rglob("BUILD") if path not in texts]
     names = ", ".join(str(path.relative_to(ROOT)) for path in sorted(stale))
-    if _CHECK.value and stale:
+    if FLAGS.check and stale:
         raise CvrError(f"out of date: {names}; run: python -m tools.gen_build")
     for path in stale:
         if path in texts:
@@ -191,5 +197,11 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

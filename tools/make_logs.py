@@ -22,49 +22,58 @@ from tools.synthetic.write import FORMATS, finished_folder
 
 _DEFAULTS = Settings()
 
-_OUTPUT = flags.DEFINE_string("output", None, "Folder to write; it must not exist yet, or be empty.")
-_DAYS = flags.DEFINE_integer("days", _DEFAULTS.days, "Number of days.")
-_SEARCHES = flags.DEFINE_integer("searches_per_day", _DEFAULTS.searches_per_day, "Searches per day.")
-_CUSTOMERS = flags.DEFINE_integer("customers", _DEFAULTS.customers, "Number of customers.")
-_ITEMS = flags.DEFINE_integer("items", _DEFAULTS.items, "Number of items, at least 60.")
-_QUERIES = flags.DEFINE_integer("queries", _DEFAULTS.queries, "Number of different query texts, at most.")
-_SEED = flags.DEFINE_integer("seed", _DEFAULTS.seed, "Seed of everything random.")
-_START = flags.DEFINE_string("start_date", _DEFAULTS.start_date, "First day (UTC), as 2026-01-01.")
-_LAUNCH = flags.DEFINE_integer(
-    "feature_launch_day",
-    _DEFAULTS.feature_launch_day,
-    "Day (0 is the first) from which the column semantic_score exists.",
-)
-_FEED = flags.DEFINE_float("feed_share", _DEFAULTS.feed_share, "Feed pages per search, 0 to 1; 0 leaves the feed out.")
-_FORMAT = flags.DEFINE_enum(
-    "format", "parquet", FORMATS, "File format of the log; the truth is always Parquet and JSON."
-)
-flags.mark_flag_as_required("output")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("output", None, "Folder to write; it must not exist yet, or be empty.")
+    flags.DEFINE_integer("days", _DEFAULTS.days, "Number of days.")
+    flags.DEFINE_integer("searches_per_day", _DEFAULTS.searches_per_day, "Searches per day.")
+    flags.DEFINE_integer("customers", _DEFAULTS.customers, "Number of customers.")
+    flags.DEFINE_integer("items", _DEFAULTS.items, "Number of items, at least 60.")
+    flags.DEFINE_integer("queries", _DEFAULTS.queries, "Number of different query texts, at most.")
+    flags.DEFINE_integer("seed", _DEFAULTS.seed, "Seed of everything random.")
+    flags.DEFINE_string("start_date", _DEFAULTS.start_date, "First day (UTC), as 2026-01-01.")
+    flags.DEFINE_integer(
+        "feature_launch_day",
+        _DEFAULTS.feature_launch_day,
+        "Day (0 is the first) from which the column semantic_score exists.",
+    )
+    flags.DEFINE_float("feed_share", _DEFAULTS.feed_share, "Feed pages per search, 0 to 1; 0 leaves the feed out.")
+    flags.DEFINE_enum("format", "parquet", FORMATS, "File format of the log; the truth is always Parquet and JSON.")
+    flags.mark_flag_as_required("output")
 
 
 def main(argv: Sequence[str]) -> None:
     """Writes the log and prints what it holds."""
     del argv
     settings = Settings(
-        days=_DAYS.value,
-        searches_per_day=_SEARCHES.value,
-        customers=_CUSTOMERS.value,
-        items=_ITEMS.value,
-        queries=_QUERIES.value,
-        seed=_SEED.value,
-        start_date=_START.value,
-        feature_launch_day=_LAUNCH.value,
-        feed_share=_FEED.value,
+        days=FLAGS.days,
+        searches_per_day=FLAGS.searches_per_day,
+        customers=FLAGS.customers,
+        items=FLAGS.items,
+        queries=FLAGS.queries,
+        seed=FLAGS.seed,
+        start_date=FLAGS.start_date,
+        feature_launch_day=FLAGS.feature_launch_day,
+        feed_share=FLAGS.feed_share,
     )
-    output, started = Path(_OUTPUT.value), time.monotonic()
+    output, started = Path(FLAGS.output), time.monotonic()
     with (
         finished_folder(output) as folder,
         tqdm(total=settings.days, unit="day", disable=not sys.stderr.isatty()) as bar,
     ):
-        counts = generate(settings, folder, _FORMAT.value, lambda day: bar.update())
+        counts = generate(settings, folder, FLAGS.format, lambda day: bar.update())
     listed = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in counts.items())
     print(f"{output}: {settings.days} days from {settings.start_date}, {listed} in {time.monotonic() - started:.1f} s")
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()

@@ -16,19 +16,30 @@ from tools.report.build import write_report
 from tools.report.summary import SUMMARY_FILE, describe, summarise
 from tools.stages import Runner
 
-_RUN = flags.DEFINE_string("run", None, "Folder of the run, whose stages are all finished.", required=True)
-_SOURCE = flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs it was made from.")
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    flags.DEFINE_string("run", None, "Folder of the run, whose stages are all finished.", required=True)
+    flags.DEFINE_enum("source", "synthetic", sorted(SOURCES), "What kind of logs it was made from.")
 
 
 def main(argv: Sequence[str]) -> int:
     """Reads what the stages published, writes summary.json and report.html."""
     del argv
-    choices = Choices(_SOURCE.value, None, Path(_RUN.value), SOURCES[_SOURCE.value])
+    choices = Choices(FLAGS.source, None, Path(FLAGS.run), SOURCES[FLAGS.source])
     summary = summarise(choices, Runner(choices.folder, Path.cwd()).seconds)
     page = write_report(choices, summary)
     print(f"{describe(summary)}\nwritten to {choices.folder / SUMMARY_FILE} and {page}")
     return 0
 
 
-if __name__ == "__main__":
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
     run_main(main)
+
+
+if __name__ == "__main__":
+    entry()
