@@ -14,7 +14,7 @@ from tools.report import figures
 from tools.report.figures import Curve, Score
 from tools.report.page import Page, Section, render
 from tools.report.sample import position_curve, read_samples, task_delays
-from tools.report.summary import BASELINE_NAMES, percent, with_interval
+from tools.report.summary import BASELINE_NAMES, with_interval
 
 REPORT_FILE = "report.html"
 METRICS = {"map": "mAP", "mrr": "MRR", "ndcg_at_10": "NDCG@10", "gauc": "grouped AUC"}
@@ -32,9 +32,7 @@ def write_report(choices: Choices, summary: dict[str, Any]) -> Path:
         _origin(run, manifest),
     ]
     lists = summary["lists"]
-    subtitle = (
-        f"{manifest.dataset} from {choices.source} logs: {lists['train']:,} training and {lists['eval']:,} test lists"
-    )
+    subtitle = f"{manifest.dataset} logs: {lists['train']:,} training and {lists['eval']:,} test lists"
     html = render(Page(f"Run {choices.folder.name}", subtitle, _tiles(summary), sections))
     path = choices.folder / REPORT_FILE
     temporary = path.with_name(f".{path.name}.tmp")
@@ -48,8 +46,9 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     found = summary["tasks"][task]
     tiles = [(f"{task} mAP", _number(found["map"]), f"95 % interval {_range(found['map_ci'])}")]
     if "gap_closed" in summary:
-        share, interval = percent(summary, "gap_closed").split(" [")
-        tiles.append(("of the gap to the Bayes ceiling closed", share, f"95 % interval [{interval} %"))
+        low, high = (f"{100 * value:.0f}" for value in summary["gap_closed_ci"])
+        share = f"{100 * summary['gap_closed']:.0f} %"
+        tiles.append(("of the gap to the Bayes ceiling closed", share, f"95 % interval {low} to {high} %"))
     tiles.append(
         ("display order", _number(found["baselines"]["display_order"]["map"]), f"{task} mAP of what was shown")
     )
