@@ -39,8 +39,16 @@ class TrainingState:
         return True
 
     def save(self) -> str:
-        """Writes a checkpoint; returns its prefix."""
-        return self._latest.save(checkpoint_number=int(self.step.numpy()))
+        """Writes a checkpoint beside the earlier ones, never over one; returns its prefix.
+
+        Its number is step + finished epochs: two checkpoints of one step, before and after the end of an epoch, differ in it.
+        """
+        return self._latest.save(checkpoint_number=int(self.step.numpy()) + int(self.epoch.numpy()))
+
+    @property
+    def latest_prefix(self) -> str | None:
+        """Prefix of the newest checkpoint, if there is one."""
+        return self._latest.latest_checkpoint
 
     def save_best(self, value: float) -> str | None:
         """Writes the model beside the others when `value` is the best so far; returns its prefix then."""

@@ -110,7 +110,8 @@ def main(argv: Sequence[str], names: list[str]) -> int:
         return 0
     trainer = Trainer(ranker, data, train_flags.settings(), output)
     results = trainer.run()
-    prefix = (trainer.state.best_prefix if FLAGS.keep_best else None) or trainer.state.save()
+    prefix = (trainer.state.best_prefix if FLAGS.keep_best else None) or trainer.state.latest_prefix
+    assert prefix is not None  # each epoch ends with a checkpoint
     results["checkpoint"] = str(Path(prefix).relative_to(output))
     runs.finish_run(output, {**results, **dataclasses.asdict(cost)})
     print(f"trained {results['steps']} steps at {results['items_per_second_train']:,.0f} items/s; run in {output}")

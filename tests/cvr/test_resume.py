@@ -155,3 +155,16 @@ def test_the_best_model_is_kept_beside_the_latest(tmp_path: Path) -> None:
     assert state.best_prefix == best
     tf.train.Checkpoint(model=model).restore(best)
     assert model.layers[0].kernel.numpy().tolist() == [[1.0]]
+
+
+def test_no_checkpoint_is_written_over_another(tmp_path: Path) -> None:
+    """Step 6 is saved as a multiple of --checkpoint_every and, with the epoch finished, once more."""
+    model = tf.keras.Sequential([tf.keras.layers.Dense(1, input_shape=[2])])
+    state = TrainingState(tmp_path, model, tf.keras.optimizers.SGD(), keep=9)
+    prefixes = []
+    for step, epoch in ((6, 0), (6, 1), (7, 1), (12, 1), (12, 2)):
+        state.step.assign(step)
+        state.epoch.assign(epoch)
+        prefixes.append(state.save())
+        assert state.latest_prefix == prefixes[-1]
+    assert [Path(prefix).name for prefix in prefixes] == ["ckpt-6", "ckpt-7", "ckpt-8", "ckpt-13", "ckpt-14"]
