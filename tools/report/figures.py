@@ -118,8 +118,9 @@ def lines_figure(panels: Mapping[str, Mapping[str, Curve]], x_label: str) -> str
             ax.set_xlabel(x_label)
             ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
             ax.grid(axis="y")
-            if len(curves) > 1:
-                ax.legend()
+        named = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+        if max(len(curves) for curves in panels.values()) > 1:
+            figure.legend(named.values(), named, loc="outside lower center", ncols=len(named))
         return _svg(figure)
 
 
