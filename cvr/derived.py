@@ -181,14 +181,22 @@ class DerivedFeatures:
     def _values(self, derive: Derive) -> tf.Tensor:
         return self._cached(("dense", derive.feature), lambda: self._dense(self._column(derive.feature), NAN))
 
+    def _recency(self, derive: Derive) -> tf.Tensor:
+        """Place in the history of each item's most recent event, int32 [B, L]; the largest int32 where an item was not touched."""
+
+        def make() -> tf.Tensor:
+            return self._dense(tf.where(self._touched(derive), self._first_match(derive), tf.int32.max), tf.int32.max)
+
+        return self._cached(("recency", derive.history, derive.events, derive.within), make)
+
     def _last_place(self, derive: Derive) -> tuple[tf.Tensor, tf.Tensor]:
         """(display offset of the list's most recently touched item int32 [B], whether there is one bool [B])."""
-        first = self._dense(tf.where(self._touched(derive), self._first_match(derive), tf.int32.max), tf.int32.max)
-        return tf.argmin(first, axis=1, output_type=tf.int32), tf.reduce_min(first, axis=1) < tf.int32.max
+        recency = self._recency(derive)
+        return tf.argmin(recency, axis=1, output_type=tf.int32), tf.reduce_min(recency, axis=1) < tf.int32.max
 
     def _history_list_rank(self, derive: Derive) -> tf.Tensor:
-        first = self._dense(tf.where(self._touched(derive), self._first_match(derive), tf.int32.max), tf.int32.max)
-        fresher = tf.reduce_sum(tf.cast(first[:, None, :] < first[:, :, None], tf.float32), axis=2)
+        recency = self._recency(derive)
+        fresher = tf.reduce_sum(tf.cast(recency[:, None, :] < recency[:, :, None], tf.float32), axis=2)
         return tf.where(self._touched(derive), self._items(fresher), NAN)
 
     def _offset_to_last(self, derive: Derive) -> tf.Tensor:

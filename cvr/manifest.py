@@ -90,7 +90,6 @@ class Manifest(_Model):
     created: str
     spec_fingerprint: str
     spec_text: str
-    item_budget_hint: float = 0.0
     counts: dict[str, Any] = {}
     flags: dict[str, Any] = {}
     splits: dict[str, Split]

@@ -152,8 +152,6 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
         kept["files"] = sorted(found["files"], key=lambda file: file["path"])
         splits[name] = kept
     described = {name: {key: found[key] for key in histograms} for name, found in counts.get("splits", {}).items()}
-    lists = sum(split.get("lists", 0) for split in splits.values())
-    items = sum(split.get("items", 0) for split in splits.values())
     flags = {
         f.name: getattr(settings, f.name)
         for f in dataclasses.fields(settings)
@@ -165,7 +163,6 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         spec_fingerprint=spec.fingerprint,
         spec_text=settings.spec_text,
-        item_budget_hint=items / lists if lists else 0.0,
         counts={**{key: value for key, value in counts.items() if key != "splits"}, "splits": described},
         flags={
             **flags,
