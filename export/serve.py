@@ -28,9 +28,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("port", 8500, "Port to listen on; 0 takes a free one.", lower_bound=0, upper_bound=65535)
     flags.DEFINE_integer("max_workers", 16, "Requests handled at a time.", lower_bound=1)
     flags.DEFINE_float("grace_seconds", 5.0, "How long running requests may take to end after SIGTERM or Ctrl-C.")
-
-
-_MESSAGE_MB = flags.DEFINE_integer("max_message_mb", 64, "Largest request or answer, in MiB.", lower_bound=1, upper_bound=2000)
+    flags.DEFINE_integer("max_message_mb", 64, "Largest request or answer, in MiB.", lower_bound=1, upper_bound=2000)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -41,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
         signal.signal(number, lambda *_: stopped.set())
     address = f"{FLAGS.host}:{FLAGS.port}"
     models = load_models(FLAGS.model_base_path, FLAGS.model_name)
-    server = Server(models, address, FLAGS.max_workers, _MESSAGE_MB.value)
+    server = Server(models, address, FLAGS.max_workers, FLAGS.max_message_mb)
     server.start()
     print(f"serving model {FLAGS.model_name!r} version {models.versions[-1]} on {FLAGS.host}:{server.port} (Ctrl-C ends it)", flush=True)
     while not stopped.wait(1.0):
