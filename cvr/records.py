@@ -287,3 +287,34 @@ def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> 
 def list_sizes(serialized: tf.Tensor) -> tf.Tensor:
     """Items per record, int64 [R], without decoding the rest."""
     return tf.io.parse_example(serialized, {"position": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)})["position"].row_lengths()
+
+
+def decode(spec: FeatureSpec, records: Sequence[bytes]) -> ListColumns:
+    """Records back to columns: the inverse of `encode`, so encode(spec, decode(spec, records)) gives the same bytes.
+
+    Raises ValueError where a record was built with another spec or its parts do not fit together.
+    """
+    layout = Layout.of(spec)
+    try:
+        found = {name: value.numpy() for name, value in parse(spec, tf.constant(list(records), tf.string)).items()}
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(error.message) from error
+    ragged = layout.context_ragged + layout.item_ragged
+    return ListColumns(
+        search_id=found["search_id"],
+        time=found["time"],
+        lengths=found["list_size"],
+        item=found["item"],
+        position=found["position"],
+        labels=found["labels"].astype(np.int64),
+        delay=found["delay"],
+        popularity=found["popularity"],
+        context_num=found["context_num"],
+        item_num=found["item_num"],
+        cat={name: found[f"cat/{name}"] for name in layout.context_cat + layout.item_cat},
+        bags={name: Bag(found[f"ragged/{name}/values"], found[f"ragged/{name}/lengths"]) for name in ragged},
+        sequences={
+            name: Histories(*(found[f"seq/{name}/{part}"] for part in ("item", "action", "age", "lengths")))
+            for name in layout.sequences
+        },
+    )

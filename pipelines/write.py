@@ -24,10 +24,14 @@ _MASK_DELTA = 0xA282EAD8
 _DATA_FOLDER = re.compile(r"data-[0-9a-f]{12}$")
 
 
-def masked_crc(data: bytes) -> int:
-    """TFRecord's masked CRC-32C: rotated right by 15 bits, plus a constant."""
-    crc = google_crc32c.value(data)
+def mask_crc(crc: int) -> int:
+    """TFRecord's mask of a CRC-32C: rotated right by 15 bits, plus a constant."""
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def masked_crc(data: bytes) -> int:
+    """TFRecord's masked CRC-32C of data."""
+    return mask_crc(google_crc32c.value(data))
 
 
 def frame(records: Iterable[bytes]) -> bytes:

@@ -34,6 +34,13 @@ def test_decoding_gives_back_what_was_encoded(lists: int, seed: int) -> None:
             np.testing.assert_array_equal(found[f"seq/{name}/{part}"], getattr(sequence, part), err_msg=name)
 
 
+@pytest.mark.parametrize("lists", [1, 40])
+def test_decode_is_the_inverse_of_encode(lists: int) -> None:
+    spec = tiny_spec()
+    encoded = records.encode(spec, random_columns(spec, lists, 3))
+    assert records.encode(spec, records.decode(spec, encoded)) == encoded
+
+
 def test_protobuf_reads_the_same_as_it_would_write() -> None:
     spec = tiny_spec()
     columns = random_columns(spec, 12, 5)
