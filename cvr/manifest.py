@@ -8,7 +8,7 @@ import math
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 
@@ -67,8 +67,20 @@ class RecordFile(_Model):
     sha256: str
 
 
+class Coverage(_Model):
+    """How many values of a feature are there: `present`, null or empty (`missing`), not built (`unseen`), out of vocabulary (`unknown`).
+
+    A value is one per list for features of level context and one per item otherwise; a sequence is missing where it has no event.
+    """
+
+    present: int = 0
+    missing: int = 0
+    unseen: int = 0
+    unknown: int = 0
+
+
 class Split(_Model):
-    """One split's files and what is in them."""
+    """One split's files and what is in them; `coverage` is by day and feature."""
 
     files: list[RecordFile] = []
     lists: int = 0
@@ -79,12 +91,17 @@ class Split(_Model):
     lists_with: dict[str, int] = {}
     labels: dict[str, int] = {}
     statistics: dict[str, Moments] = {}
+    coverage: dict[str, dict[str, Coverage]] = {}
 
 
 class Manifest(_Model):
-    """Everything a reader needs to know about a folder of list records."""
+    """Everything a reader needs to know about a folder of list records.
+
+    `record_format` is `lists` (`cvr.records`) or `elwc`; `changes` tells of each backfill since the build, the oldest first.
+    """
 
     format_version: int = FORMAT_VERSION
+    record_format: Literal["lists", "elwc"] = "lists"
     dataset: str
     source: str
     created: str
@@ -92,6 +109,7 @@ class Manifest(_Model):
     spec_text: str
     counts: dict[str, Any] = {}
     flags: dict[str, Any] = {}
+    changes: list[dict[str, Any]] = []
     splits: dict[str, Split]
 
     def spec(self) -> FeatureSpec:

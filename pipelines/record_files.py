@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import google_crc32c
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from isal import igzip
+from isal import igzip, isal_zlib
 
 from cvr.errors import CvrError
 from pipelines.write import mask_crc
@@ -19,7 +19,7 @@ def read_records(path: str) -> list[bytes]:
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             data = igzip.decompress(file.read())
-    except (OSError, EOFError, igzip.IsalError) as error:
+    except (OSError, EOFError, isal_zlib.error) as error:
         raise CvrError(f"{path}: cannot be read ({error}); it may be cut off or missing: build the lists again") from error
     return list(_records(data, path))
 
