@@ -19,7 +19,7 @@ def read_records(path: str) -> list[bytes]:
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             data = igzip.decompress(file.read())
-    except (OSError, EOFError, isal_zlib.error) as error:
+    except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
         raise CvrError(f"{path}: cannot be read ({error}); it may be cut off or missing: build the lists again") from error
     return list(_records(data, path))
 
