@@ -5,18 +5,16 @@ Flags that are not listed by --help go to Beam (--runner=..., --direct_num_worke
 
 from __future__ import annotations
 
-import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
-from apache_beam.options.pipeline_options import PipelineOptions
+from absl import flags, logging
 
 from cvr.errors import run_main
 from cvr.manifest import Manifest
 from cvr.schema import load_spec
+from pipelines.beam_flags import check_beam_flags, parse_flags
 from pipelines.job import build
 from pipelines.settings import Settings, parse_time
 
@@ -41,28 +39,8 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1
     )
+    flags.DEFINE_enum("format", "lists", ["lists", "elwc"], "Record format: our lists, or ExampleListWithContext for TF-Ranking.")
     flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses our flags and leaves the others, which are Beam's: gives [program, others...]."""
-    try:
-        return flags.FLAGS(list(argv), known_only=True)
-    except flags.Error as error:
-        print(f"error: {error}; --help lists all flags", file=sys.stderr)
-        sys.exit(2)
-
-
-def check_beam_flags(left: Sequence[str]) -> None:
-    """Raises UsageError for an argument that Beam does not know either."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
-    for options in PipelineOptions.__subclasses__():
-        options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(left))
-    if unknown:
-        raise app.UsageError(
-            f"unknown flag or argument {unknown[0]!r}: neither build_lists nor Beam has it", exitcode=2
-        )
 
 
 def _settings() -> Settings:
@@ -81,6 +59,7 @@ def _settings() -> Settings:
         drop_unconverted=FLAGS.drop_unconverted,
         partitions=FLAGS.partitions,
         max_bad_fraction=FLAGS.max_bad_fraction,
+        record_format=FLAGS.format,
     )
 
 

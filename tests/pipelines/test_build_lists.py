@@ -20,7 +20,7 @@ from absl import app
 from cvr.errors import CvrError
 from cvr.manifest import Manifest, load_manifest
 from cvr.transforms import hash_strings
-from pipelines import build_lists, checks, write
+from pipelines import beam_flags, checks, write
 from pipelines.job import build
 from pipelines.sources import canonical
 from tests.pipelines.logs import (
@@ -322,10 +322,10 @@ def test_the_command_builds_with_beam_flags(log: Path, spec_file: Path, tmp_path
 
 
 def test_a_flag_that_nobody_knows_is_a_usage_error() -> None:
-    build_lists.check_beam_flags(["--runner=FlinkRunner", "--flink_master=localhost:8081", "--direct_num_workers=2"])
+    beam_flags.check_beam_flags(["--runner=FlinkRunner", "--flink_master=localhost:8081", "--direct_num_workers=2"])
     for wrong in ("--partition=3", "logs"):
         with pytest.raises(app.UsageError, match=f"unknown flag or argument '{wrong}'"):
-            build_lists.check_beam_flags(["--runner=DirectRunner", wrong])
+            beam_flags.check_beam_flags(["--runner=DirectRunner", wrong])
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
