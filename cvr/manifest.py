@@ -7,6 +7,7 @@ import json
 import math
 import os
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,16 +131,26 @@ class Manifest(_Model):
         return hashlib.sha256("\n".join(sums).encode()).hexdigest()[:16]
 
 
-def load_manifest(folder: str | Path) -> Manifest:
-    """Reads `<folder>/manifest.json`. Raises CvrError when nothing was published there or it cannot be read."""
+def load_manifest(folder: str | Path, formats: Sequence[str] = ("lists",)) -> Manifest:
+    """Reads `<folder>/manifest.json`.
+
+    Raises CvrError when nothing was published there, it cannot be read, or its records have a format that the caller does not read.
+    """
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise CvrError(f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ...")
     try:
-        return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise CvrError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; rebuild the lists with this version") from error
+    if manifest.record_format not in formats:
+        wanted = " or ".join(formats)
+        raise CvrError(
+            f"{path}: these records have format {manifest.record_format}, and this command reads {wanted}; "
+            f"build them with --format={formats[0]} (docs/interchange.md)"
+        )
+    return manifest
 
 
 def publish_json(path: Path, content: Any) -> None:

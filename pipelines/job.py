@@ -21,6 +21,7 @@ from apache_beam import typehints
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from cvr.elwc import check_keys
 from cvr.manifest import Manifest
 from pipelines import checks, statistics, write
 from pipelines.aggregates import combine
@@ -99,7 +100,9 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     Raises CvrError, with nothing published, for input, flags or a spec that do not fit together; see docs/data_engineers.md.
     """
     settings = dataclasses.replace(settings, build_id=uuid.uuid4().hex[:12])
-    plan_of(settings)
+    plan = plan_of(settings)
+    if settings.record_format == "elwc":
+        check_keys(plan.spec)
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
@@ -158,6 +161,7 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
         if f.name not in ("spec_text", "build_id")
     }
     return Manifest(
+        record_format=settings.record_format,
         dataset=spec.dataset,
         source=settings.source,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
+from cvr.elwc import encode_elwc
 from cvr.records import encode
 from cvr.transforms import PAD
 from pipelines import statistics, write
@@ -25,6 +26,8 @@ from pipelines.normalise import ENGAGEMENTS, IMPRESSIONS, clean_engagements, cle
 from pipelines.settings import Plan, Settings, plan_of
 
 DELAY = "delay:"
+ENCODERS = {"lists": encode, "elwc": encode_elwc}
+"""By record format: feature spec and columns of lists -> one record per list."""
 
 
 def _first_of(keys: tuple[np.ndarray, ...]) -> np.ndarray:
@@ -139,7 +142,7 @@ class BuildLists(beam.DoFn):
                 splits[name]["statistics"] = statistics.as_counts(
                     statistics.of_columns(plan.layout, columns, lists.split == index)
                 )
-        self._write(partition, lists, encode(plan.spec, columns), splits)
+        self._write(partition, lists, ENCODERS[self._settings.record_format](plan.spec, columns), splits)
         yield {**counts, "splits": splits}
 
     def _write(self, partition: int, lists: Lists, records: list[bytes], splits: Counts) -> None:

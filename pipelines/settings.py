@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import functools
 from collections.abc import Iterable
+from typing import Literal
 
 from cvr.errors import CvrError
 from cvr.records import Layout
@@ -32,6 +33,7 @@ class Settings:
     drop_unconverted: str = "train"
     partitions: int = 8
     max_bad_fraction: float = 0.001
+    record_format: Literal["lists", "elwc"] = "lists"
     build_id: str = ""
 
     def __post_init__(self) -> None:
