@@ -187,6 +187,8 @@ def _stacked(columns: list[np.ndarray], rows: int, kind: type) -> np.ndarray:
 
 def _split(records: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Serialized Examples of contexts [R] and of all items [N], and items per list int64 [R]."""
+    if not len(records):
+        return np.zeros(0, object), np.zeros(0, object), np.zeros(0, np.int64)
     files = descriptor_pb2.FileDescriptorSet()
     for module in (feature_pb2, example_pb2, input_pb2):
         module.DESCRIPTOR.CopyToProto(files.file.add())
@@ -207,7 +209,8 @@ def _split(records: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray, np.ndarray
 def _parse(keys: dict[str, object], examples: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Values and values per Example of each key; raises ValueError where a key that holds one value does not."""
     ragged = {key: tf.io.RaggedFeature(kind.dtype, row_splits_dtype=tf.int64) for key, kind in keys.items()}  # type: ignore[attr-defined]
-    parsed = {key: (found.flat_values.numpy(), found.row_lengths().numpy()) for key, found in tf.io.parse_example(examples, ragged).items()}
+    found = tf.io.parse_example(tf.constant(examples, tf.string), ragged)
+    parsed = {key: (value.flat_values.numpy(), value.row_lengths().numpy()) for key, value in found.items()}
     for key, kind in keys.items():
         if isinstance(kind, tf.io.FixedLenFeature) and np.any(parsed[key][1] != 1):
             raise ValueError(f"a record holds no single {key!r}; rebuild the lists")
