@@ -10,7 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 from cvr.errors import CvrError
 from pipelines.counts import Counts
 from pipelines.reading import wanted_columns
-from pipelines.settings import IMPRESSION, Settings, format_time, plan_of
+from pipelines.settings import IMPRESSION, FeatureTable, Settings, format_time, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile
 
@@ -21,6 +21,9 @@ def check_columns(settings: Settings, files: Sequence[InputFile]) -> None:
     for file in files:
         for table, names in source(settings.source).columns(file).items():
             have.setdefault(table, set()).update(names)
+    if settings.feature_table:
+        _check_keys(settings.feature_table, have.get("impressions", set()))
+        have.setdefault("impressions", set()).update(settings.feature_table.columns)
     plan = plan_of(settings)
     for feature in plan.spec.select(stored=True):
         origin, _, name = (feature.column or "").partition(".")
@@ -37,14 +40,22 @@ def check_columns(settings: Settings, files: Sequence[InputFile]) -> None:
         )
 
 
+def _check_keys(table: FeatureTable, have: set[str]) -> None:
+    missing = [name for name in table.keys if name not in have]
+    if missing:
+        columns = ", ".join(sorted(have))
+        raise CvrError(f"--table_keys: the impressions have no column {', '.join(missing)} to look up by; they have {columns}")
+
+
 def check_counts(settings: Settings, counts: Counts) -> None:
     """Raises CvrError for what only reading everything can show: broken files, bad rows, unknown events, empty splits and labels."""
     if counts.get("failures"):
         raise CvrError("\n".join(sorted(counts["failures"])))
     _check_bad(settings, counts)
     _check_events(settings, counts)
-    _check_splits(settings, counts)
-    _check_labels(settings, counts)
+    if settings.labels_required:
+        _check_splits(settings, counts)
+        _check_labels(settings, counts)
 
 
 def _check_bad(settings: Settings, counts: Counts) -> None:
@@ -74,7 +85,7 @@ def _check_events(settings: Settings, counts: Counts) -> None:
     listed = ", ".join(sorted(have)) or "none"
     for name, task in plan.tasks.items():
         unknown = sorted(set(task.events) - have)
-        if unknown:
+        if unknown and settings.labels_required:
             raise CvrError(
                 f"{settings.spec_name}: tasks.{name}.events: the log has no event {', '.join(unknown)}; it has {listed}"
             )

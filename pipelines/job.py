@@ -110,7 +110,7 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     try:
         pipeline = beam.Pipeline(options=PipelineOptions(list(beam_flags)))
         construct(pipeline, settings, files)
-        _run(pipeline)
+        run_pipeline(pipeline)
         counts = _load_counts(settings)
         checks.check_counts(settings, counts)
     except BaseException:
@@ -125,7 +125,7 @@ def _is_no_interrupt(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith("KeyboardInterrupt")
 
 
-def _run(pipeline: beam.Pipeline) -> None:
+def run_pipeline(pipeline: beam.Pipeline) -> None:
     """Runs a pipeline; Ctrl-C stays KeyboardInterrupt, which Beam's local runner logs and turns into a RuntimeError."""
     logging.getLogger("apache_beam.runners.common").addFilter(_is_no_interrupt)
     try:
@@ -158,7 +158,7 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
     flags = {
         f.name: getattr(settings, f.name)
         for f in dataclasses.fields(settings)
-        if f.name not in ("spec_text", "build_id")
+        if f.name not in ("spec_text", "build_id", "feature_table", "labels_required")
     }
     return Manifest(
         record_format=settings.record_format,

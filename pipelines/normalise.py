@@ -19,7 +19,7 @@ from cvr.errors import CvrError
 from cvr.transforms import EMPTY, PAD, UNSEEN_VALUE
 from pipelines.batches import column, encode_dictionary, hash_column
 from pipelines.settings import IMPRESSION, Plan
-from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, as_integers, as_numbers, as_text
+from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, absent_mask, as_integers, as_numbers, as_text
 
 IMPRESSIONS, ENGAGEMENTS, ITEMS = "impressions", "engagements", "items"
 REQUIRED = {
@@ -71,7 +71,8 @@ def require_columns(name: str, have: Sequence[str], where: str) -> None:
         )
 
 
-def _ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> np.ndarray:
+def clean_ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> np.ndarray:
+    """Hashes of an id column, PAD where it is null, empty or not there; those rows are bad if the id is required. int64 [R]."""
     if name not in table.column_names:
         return np.full(len(table), PAD, np.int64)
     hashed = hash_column(as_text(table.column(name), name), PAD)
@@ -81,7 +82,8 @@ def _ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> np.nda
     return hashed
 
 
-def _times(table: pa.Table, reasons: Reasons) -> np.ndarray:
+def clean_times(table: pa.Table, reasons: Reasons) -> np.ndarray:
+    """The column `time` in ms; rows without a plausible one are bad. int64 [R]."""
     times, null, wrong = as_integers(table.column("time"), "time")
     reasons.mark(null, "time is null")
     reasons.mark(wrong, "time is not a whole number of milliseconds")
@@ -92,34 +94,35 @@ def _times(table: pa.Table, reasons: Reasons) -> np.ndarray:
     return times
 
 
-def _features(table: pa.Table, wanted: dict[str, set[str]], reasons: Reasons) -> dict[str, pa.Array]:
+def clean_features(table: pa.Table, wanted: dict[str, set[str]], reasons: Reasons) -> dict[str, pa.Array]:
+    """The columns `n:<name>` and `s:<name>` of wanted columns ({name: {"n", "s"}}); rows with something that is no number are bad."""
     carried: dict[str, pa.Array] = {}
     rows = len(table)
     for name, kinds in sorted(wanted.items()):
         there = name in table.column_names
+        values = table.column(name) if there else pa.nulls(rows)
+        mask = absent_mask(name)
+        absent = column(table, mask) if mask in table.column_names else np.full(rows, not there)
         if "n" in kinds:
-            numbers, wrong = (
-                as_numbers(table.column(name), name) if there else (np.full(rows, UNSEEN_VALUE), np.zeros(rows, bool))
-            )
+            numbers, wrong = as_numbers(values, name)
             reasons.mark(wrong, f"{name} is not a number")
-            carried[f"n:{name}"] = pa.array(numbers)
+            carried[f"n:{name}"] = pa.array(np.where(absent, UNSEEN_VALUE, numbers))
         if "s" in kinds:
-            texts = as_text(table.column(name), name) if there else pa.array([ABSENT] * rows, pa.large_string())
-            carried[f"s:{name}"] = texts
+            carried[f"s:{name}"] = pc.if_else(pa.array(absent), pa.scalar(ABSENT, pa.large_string()), as_text(values, name))
     return carried
 
 
 def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
     """Impressions in carried columns. A position must be 1 or more; ids and time must be there."""
     reasons = Reasons(len(table))
-    search = _ids(table, "search_id", reasons, required=True)
-    item = _ids(table, "item_id", reasons, required=True)
-    times = _times(table, reasons)
+    search = clean_ids(table, "search_id", reasons, required=True)
+    item = clean_ids(table, "item_id", reasons, required=True)
+    times = clean_times(table, reasons)
     positions, null, wrong = as_integers(table.column("position"), "position")
     reasons.mark(null, "position is null")
     reasons.mark(wrong | (~null & ((positions < 1) | (positions >= 2**31))), "position is not a whole number from 1 on")
     carried: dict[str, pa.Array] = {
-        "customer": pa.array(_ids(table, "customer_id", reasons, required=False)),
+        "customer": pa.array(clean_ids(table, "customer_id", reasons, required=False)),
         "search": pa.array(search),
         "search_id": as_text(table.column("search_id"), "search_id"),
         "item": pa.array(item),
@@ -128,8 +131,8 @@ def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
         "is_list": _is_list(table),
     }
     if plan.needs_query:
-        carried["query"] = pa.array(_ids(table, "query", reasons, required=False))
-    carried |= _features(table, plan.columns("impression"), reasons)
+        carried["query"] = pa.array(clean_ids(table, "query", reasons, required=False))
+    carried |= clean_features(table, plan.columns("impression"), reasons)
     return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
 
 
@@ -142,20 +145,20 @@ def _is_list(table: pa.Table) -> pa.Array:
 def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
     """Engagements in carried columns; those whose event the spec does not name are counted and left out."""
     reasons = Reasons(len(table))
-    item = _ids(table, "item_id", reasons, required=True)
-    times = _times(table, reasons)
+    item = clean_ids(table, "item_id", reasons, required=True)
+    times = clean_times(table, reasons)
     codes, names = encode_dictionary(as_text(table.column("event"), "event"))
     lookup = np.array([plan.event_names.index(n) if n in plan.event_names else -1 for n in names] + [-1], np.int64)
     reserved = np.array([n == IMPRESSION for n in names] + [False])
     reasons.mark(codes == len(names), "event is null")
     reasons.mark(reserved[codes], f"event {IMPRESSION!r} is reserved for impressions")
     carried = {
-        "customer": pa.array(_ids(table, "customer_id", reasons, required=False)),
-        "search": pa.array(_ids(table, "search_id", reasons, required=False)),
+        "customer": pa.array(clean_ids(table, "customer_id", reasons, required=False)),
+        "search": pa.array(clean_ids(table, "search_id", reasons, required=False)),
         "item": pa.array(item),
         "time": pa.array(times),
         "event": pa.array(lookup[codes].astype(np.int16)),
-        "event_id": pa.array(_ids(table, "event_id", reasons, required=False)),
+        "event_id": pa.array(clean_ids(table, "event_id", reasons, required=False)),
     }
     good = reasons.good
     seen = np.bincount(codes[good], minlength=len(names) + 1)
@@ -167,8 +170,8 @@ def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
 def clean_items(table: pa.Table, plan: Plan) -> Cleaned:
     """Items in carried columns."""
     reasons = Reasons(len(table))
-    carried: dict[str, pa.Array] = {"item": pa.array(_ids(table, "item_id", reasons, required=True))}
-    carried |= _features(table, plan.columns("item"), reasons)
+    carried: dict[str, pa.Array] = {"item": pa.array(clean_ids(table, "item_id", reasons, required=True))}
+    carried |= clean_features(table, plan.columns("item"), reasons)
     return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
 
 

@@ -11,9 +11,10 @@ import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
+from pipelines import feature_table
 from pipelines.batches import column, split, to_bytes
 from pipelines.counts import Counts
-from pipelines.normalise import CLEANERS, ITEMS, Cleaned, partition_keys, require_columns
+from pipelines.normalise import CLEANERS, IMPRESSIONS, ITEMS, Cleaned, partition_keys, require_columns
 from pipelines.settings import Settings, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile
@@ -27,8 +28,9 @@ def wanted_columns(settings: Settings) -> dict[str, set[str]]:
     """The columns beyond the canonical ones that a spec reads, per table."""
     plan = plan_of(settings)
     query = {"query"} if plan.needs_query else set()
+    keys = set(settings.feature_table.keys) if settings.feature_table else set()
     return {
-        "impressions": set(plan.columns("impression")) | query,
+        "impressions": set(plan.columns("impression")) | query | keys,
         "engagements": set(),
         "items": set(plan.columns("item")),
     }
@@ -66,6 +68,8 @@ class ReadFile(beam.DoFn):
         plan = plan_of(self._settings)
         require_columns(name, table.column_names, file.path)
         try:
+            if name == IMPRESSIONS and self._settings.feature_table:
+                table = feature_table.join(table, self._settings.feature_table)
             cleaned: Cleaned = CLEANERS[name](table, plan)
         except CvrError as error:
             raise CvrError(f"{file.path}: {error}") from error

@@ -17,6 +17,19 @@ IMPRESSION = "impression"
 
 
 @dataclasses.dataclass(frozen=True)
+class FeatureTable:
+    """A prepared feature table (`pipelines.feature_table`): `path` is its file, `keys` and `columns` are its columns, `lag` is in ms.
+
+    Its `columns` are read as if the impressions had them, point in time; they take the place of columns of the same name.
+    """
+
+    path: str
+    keys: tuple[str, ...]
+    columns: tuple[str, ...]
+    lag: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
 class Settings:
     """The flags of `pipelines.build_lists`. Times are ms since the epoch, UTC; each split is [its start, the next one's start)."""
 
@@ -35,6 +48,9 @@ class Settings:
     max_bad_fraction: float = 0.001
     record_format: Literal["lists", "elwc"] = "lists"
     build_id: str = ""
+    feature_table: FeatureTable | None = None
+    labels_required: bool = True
+    """Whether every task needs labels and every split lists; a backfill computes features of a range that may have neither."""
 
     def __post_init__(self) -> None:
         """Raises CvrError where flags contradict each other."""

@@ -16,6 +16,11 @@ ABSENT = "\x00absent"
 """Stands for a text value in files that lack the column, which is not the same as a null."""
 
 
+def absent_mask(name: str) -> str:
+    """The name of the bool column that says in which rows a column is absent; without it, it is absent where the file lacks it."""
+    return f"{name}\x00absent"
+
+
 def _flat(values: pa.ChunkedArray | pa.Array) -> pa.Array:
     chunk = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
     return chunk.dictionary_decode() if pa.types.is_dictionary(chunk.type) else chunk

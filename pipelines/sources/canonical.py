@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -54,16 +54,22 @@ def columns(file: InputFile) -> dict[str, set[str]]:
 def read(file: InputFile, wanted: dict[str, set[str]]) -> Iterator[tuple[str, pa.Table]]:
     """A file in pieces of bounded size, with the canonical columns and the wanted ones."""
     names = [*COLUMNS[file.table], *sorted(wanted.get(file.table, set()) - set(COLUMNS[file.table]))]
-    with opened(file.path) as stream:
-        if file.path.endswith(".parquet"):
+    for table in pieces(file.path, names):
+        yield file.table, table
+
+
+def pieces(path: str, names: Sequence[str]) -> Iterator[pa.Table]:
+    """A Parquet or JSONL file in pieces of bounded size, with those of the named columns that it has."""
+    with opened(path) as stream:
+        if path.endswith(".parquet"):
             parquet = pq.ParquetFile(stream)
             chosen = [name for name in names if name in parquet.schema_arrow.names]
             for batch in parquet.iter_batches(BATCH_ROWS, columns=chosen):
-                yield file.table, pa.Table.from_batches([batch])
+                yield pa.Table.from_batches([batch])
         else:
             for block in _blocks(stream):
                 table = _json_table(block)
-                yield file.table, table.select([name for name in names if name in table.column_names])
+                yield table.select([name for name in names if name in table.column_names])
 
 
 def _blocks(stream: BinaryIO) -> Iterator[bytes]:
