@@ -16,12 +16,24 @@ from pipelines.write import mask_crc
 
 def read_records(path: str) -> list[bytes]:
     """All records of a gzipped TFRecord file. Raises CvrError naming the file, and the record where framing or checksum is wrong."""
+    return unpack_records(read_bytes(path), path)
+
+
+def read_bytes(path: str) -> bytes:
+    """A file as it is, whatever its name says about compression. Raises CvrError naming it where it cannot be read."""
     try:
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            data = igzip.decompress(file.read())
+            return file.read()
+    except OSError as error:
+        raise CvrError(f"{path}: cannot be read ({error}); it may be missing: build the lists again") from error
+
+
+def unpack_records(data: bytes, path: str) -> list[bytes]:
+    """All records of the bytes of a gzipped TFRecord file; `path` and the errors are those of `read_records`."""
+    try:
+        return list(_records(igzip.decompress(data), path))
     except (OSError, EOFError, isal_zlib.error) as error:  # type: ignore[misc]
-        raise CvrError(f"{path}: cannot be read ({error}); it may be cut off or missing: build the lists again") from error
-    return list(_records(data, path))
+        raise CvrError(f"{path}: cannot be read ({error}); it may be cut off: build the lists again") from error
 
 
 def _records(data: bytes, path: str) -> Iterator[bytes]:
