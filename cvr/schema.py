@@ -62,10 +62,12 @@ class _Strict(pydantic.BaseModel):
 
 
 class Task(_Strict):
-    """A behaviour to predict: which engagement events count, and how long after the impression they do."""
+    """A behaviour to predict: which engagement events count, how long after the impression they do, and which impression has the credit."""
 
     events: tuple[str, ...] = pydantic.Field(min_length=1)
     window: Duration
+    credit: Literal["last", "first", "all"] = "last"
+    """Of several impressions that may have led to an engagement within the window: the last one, the first one, or all of them."""
     primary: bool = False
     censor: bool = True
     """Whether a list stays aside until this task's window is over at the end of the log."""

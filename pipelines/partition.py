@@ -17,7 +17,7 @@ from cvr.records import encode
 from cvr.transforms import PAD
 from pipelines import statistics, write
 from pipelines.aggregates import CountTable, partial_counts
-from pipelines.attribution import credit, label
+from pipelines.attribution import attribute
 from pipelines.batches import column, concat, from_bytes, to_bytes
 from pipelines.counts import Counts
 from pipelines.features import Encoder
@@ -73,13 +73,12 @@ class Attribute(beam.DoFn):
         partition, pieces = element
         plan = plan_of(self._settings)
         impressions, engagements, counts = without_duplicates(_complete(concat(pieces), plan))
-        credited = credit(impressions, engagements)
-        labels = label(impressions, engagements, credited, plan)
+        labels = attribute(impressions, engagements, plan)
         for index, name in enumerate(plan.tasks):
             impressions = impressions.append_column(f"{DELAY}{name}", pa.array(labels.delay[:, index]))
         if plan.needs_query:
             known = np.append(column(impressions, "query"), PAD)
-            engagements = engagements.append_column("query", pa.array(known[credited]))
+            engagements = engagements.append_column("query", pa.array(known[labels.credited]))
         for index, component in enumerate(plan.components):
             if not component.local:
                 partial = partial_counts(component, impressions, engagements, plan)
