@@ -176,6 +176,14 @@ def decode_elwc(spec: FeatureSpec, records: Sequence[bytes]) -> ListColumns:
     )
 
 
+def search_ids(records: Sequence[bytes]) -> tf.Tensor:
+    """Search ids of ELWC records, string [R], without decoding the items. Raises ValueError where a record is no list."""
+    try:
+        return tf.io.parse_example(_split(records)[0], {SEARCH_KEY: tf.io.FixedLenFeature([], tf.string)})[SEARCH_KEY]
+    except (tf.errors.InvalidArgumentError, tf.errors.DataLossError) as error:
+        raise ValueError(error.message) from error
+
+
 def _history(name: str, flat: dict[str, np.ndarray], sizes: dict[str, np.ndarray]) -> Histories:
     item, action, age = (flat[f"{name}/{part}"] for part in _PARTS)
     return Histories(item, action, age, sizes[f"{name}/item"])

@@ -289,6 +289,11 @@ def list_sizes(serialized: tf.Tensor) -> tf.Tensor:
     return tf.io.parse_example(serialized, {"position": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)})["position"].row_lengths()
 
 
+def search_ids(serialized: tf.Tensor) -> tf.Tensor:
+    """Search ids of records, string [R], without decoding the rest."""
+    return tf.io.parse_example(serialized, {"search_id": tf.io.FixedLenFeature([], tf.string, default_value="")})["search_id"]
+
+
 def decode(spec: FeatureSpec, records: Sequence[bytes]) -> ListColumns:
     """Records back to columns: the inverse of `encode`, so encode(spec, decode(spec, records)) gives the same bytes.
 
