@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 PACKAGES = ("cvr", "pipelines", "export", "tools")
 
 TEST = [
+    "dask",
+    "distributed",
     "grpcio-health-checking",
     "hypothesis",
     "pytest",
@@ -52,6 +54,7 @@ setup(
         "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
+        "dask": ["apache-beam[dask]"],
     },
     entry_points={
         "console_scripts": [

@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-import logging
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +18,6 @@ from typing import Any
 import apache_beam as beam
 from apache_beam import typehints
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from cvr.elwc import check_keys
 from cvr.manifest import Manifest
@@ -28,6 +26,7 @@ from pipelines.aggregates import combine
 from pipelines.counts import Counts, merge_all
 from pipelines.partition import Attribute, BuildLists
 from pipelines.reading import ReadFile
+from pipelines.runners import check_reach, pipeline_of, run_pipeline
 from pipelines.settings import Settings, format_time, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile
@@ -103,12 +102,13 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     plan = plan_of(settings)
     if settings.record_format == "elwc":
         check_keys(plan.spec)
+    pipeline = pipeline_of(beam_flags)
+    check_reach(pipeline, input=settings.input, output=settings.output)
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
     write.prepare_output(settings.output, settings.data_folder)
     try:
-        pipeline = beam.Pipeline(options=PipelineOptions(list(beam_flags)))
         construct(pipeline, settings, files)
         run_pipeline(pipeline)
         counts = _load_counts(settings)
@@ -119,24 +119,6 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     manifest = _manifest(settings, counts)
     write.publish(settings.output, manifest)
     return manifest
-
-
-def _is_no_interrupt(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith("KeyboardInterrupt")
-
-
-def run_pipeline(pipeline: beam.Pipeline) -> None:
-    """Runs a pipeline; Ctrl-C stays KeyboardInterrupt, which Beam's local runner logs and turns into a RuntimeError."""
-    logging.getLogger("apache_beam.runners.common").addFilter(_is_no_interrupt)
-    try:
-        pipeline.run().wait_until_finish()
-    except RuntimeError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, KeyboardInterrupt):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None or str(error).startswith("KeyboardInterrupt"):
-            raise KeyboardInterrupt from error
-        raise
 
 
 def _load_counts(settings: Settings) -> Counts:
