@@ -41,6 +41,16 @@ def fixed_seeds() -> None:
     tf.random.set_seed(SEED)
 
 
+@pytest.fixture(scope="session")
+def both_formats(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small log built in both record formats: folders `log`, `lists` and `elwc` (tests/builds.py)."""
+    from tests.builds import build_both_formats
+
+    folder = tmp_path_factory.mktemp("both_formats")
+    build_both_formats(folder)
+    return folder
+
+
 def _shared(name: str) -> Path:
     path = SHARED_DATA / name
     if not path.exists():

@@ -15,10 +15,8 @@ from cvr import elwc, records, transforms
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest
 from cvr.schema import FeatureSpec, parse_spec
-from pipelines.job import build
 from pipelines.record_files import read_records
 from pipelines.write import write_records
-from tests.pipelines import logs
 from tests.support import SPEC, random_columns, tiny_spec
 
 
@@ -165,29 +163,19 @@ def test_foreign_records_are_refused() -> None:
         elwc.decode_elwc(spec, [message.SerializeToString()])
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small log, built in both formats."""
-    folder = tmp_path_factory.mktemp("built")
-    log = logs.write_log(folder / "log", *logs.small_log())
-    for name in ("lists", "elwc"):
-        build(logs.settings(log, folder / name, record_format=name))
-    return folder
-
-
-def test_a_build_holds_the_same_lists_in_both_formats(built: Path) -> None:
-    manifests = [load_manifest(built / name, formats=(name,)) for name in ("lists", "elwc")]
+def test_a_build_holds_the_same_lists_in_both_formats(both_formats: Path) -> None:
+    manifests = [load_manifest(both_formats / name, formats=(name,)) for name in ("lists", "elwc")]
     spec = manifests[0].spec()
     for split in ("train", "test"):
         plain, ours = (manifest.split(split) for manifest in manifests)
         assert (ours.lists, ours.items, ours.labels) == (plain.lists, plain.items, plain.labels)
-        expected = [records.decode(spec, read_records(str(built / "lists" / file.path))) for file in plain.files]
-        paths = [str(built / "elwc" / file.path) for file in ours.files]
+        expected = [records.decode(spec, read_records(str(both_formats / "lists" / file.path))) for file in plain.files]
+        paths = [str(both_formats / "elwc" / file.path) for file in ours.files]
         for path, columns in zip(paths, expected, strict=True):
             assert_same(elwc.decode_elwc(spec, read_records(path)), columns)
             assert_same(read_with_tf_ranking(spec, [path]), columns)
 
 
-def test_readers_of_lists_refuse_the_format(built: Path) -> None:
+def test_readers_of_lists_refuse_the_format(both_formats: Path) -> None:
     with pytest.raises(CvrError, match="have format elwc, and this command reads lists; build them with --format=lists"):
-        load_manifest(built / "elwc")
+        load_manifest(both_formats / "elwc")
