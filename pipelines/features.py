@@ -26,7 +26,8 @@ def _ids(distinct: np.ndarray) -> np.ndarray:
     return np.append(np.where(distinct == ABSENT, UNSEEN, hashed), EMPTY).astype(np.int64)
 
 
-def _split_ids(text: str, separator: str) -> list[str]:
+def split_values(text: str, separator: str) -> list[str]:
+    """The values in the text of a feature with a separator: trimmed, empty ones left out."""
     return [part for part in (piece.strip() for piece in text.split(separator)) if part]
 
 
@@ -37,7 +38,7 @@ def _bags(distinct: np.ndarray, feature: Feature) -> Bag:
         ragged = char_ngrams(texts.tolist(), feature.ngrams, feature.max_chars)
         values, lengths = ragged.values.numpy(), ragged.row_lengths().numpy()
     else:
-        parts = [_split_ids(text, feature.separator or "") or [""] for text in texts]
+        parts = [split_values(text, feature.separator or "") or [""] for text in texts]
         lengths = np.array([len(part) for part in parts], np.int64)
         values = hash_strings([value for part in parts for value in part]).numpy()
     absent = texts == ABSENT
