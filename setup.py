@@ -58,6 +58,7 @@ setup(
     },
     entry_points={
         "console_scripts": [
+            "cvr-backfill = tools.cli:backfill",
             "cvr-build-lists = tools.cli:build_lists",
             "cvr-demo = tools.cli:demo",
             "cvr-evaluate = tools.cli:evaluate",

@@ -21,7 +21,7 @@ from pipelines.batches import column, hash_column, mix
 from pipelines.settings import FeatureTable
 from pipelines.values import absent_mask, as_integers, as_text
 
-KEY, TIME = "key", "time"
+KEY, TIME = "#key", "time"
 
 
 def hash_keys(table: pa.Table, names: Sequence[str]) -> np.ndarray:

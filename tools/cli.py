@@ -9,6 +9,11 @@ def _run(module: str) -> None:
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
+def backfill() -> None:
+    """Features for old partitions of search lists, as a new version: `pipelines.backfill`."""
+    _run("pipelines.backfill")
+
+
 def build_lists() -> None:
     """Raw logs to search lists: `pipelines.build_lists`."""
     _run("pipelines.build_lists")

@@ -1,0 +1,103 @@
+"""The manifest of a new version: the old one, with new files and the asked features' statistics and coverage."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime
+from collections.abc import Sequence
+from typing import Any
+
+from cvr.errors import CvrError
+from cvr.manifest import Coverage, Manifest, RecordFile, Split
+from pipelines import statistics
+from pipelines.backfill_request import Plan, Request
+from pipelines.backfill_work import Workspace
+
+Result = dict[str, Any]
+"""What `pipelines.backfill_files.Rewrite` gives for a file."""
+
+
+def _split(old: Split, results: Sequence[Result], features: Sequence[str]) -> Split:
+    """A split of the new version. The asked features' statistics and coverage are made anew from the files that were read."""
+    measured: dict[str, list[dict[str, Any]]] = {}
+    coverage = {day: dict(found) for day, found in old.coverage.items()}
+    counted: dict[str, dict[str, dict[str, int]]] = {}
+    for result in results:
+        for name, found in result.get("statistics", {}).items():
+            measured.setdefault(name, []).append(found)
+        for name, found in result.get("coverage", {}).items():
+            day = counted.setdefault(result["file"]["day"], {})
+            day[name] = {key: count + day.get(name, {}).get(key, 0) for key, count in found.items()}
+    for day_name, names in counted.items():
+        fresh = {name: Coverage.model_validate(found) for name, found in names.items()}
+        coverage[day_name] = {**coverage.get(day_name, {}), **fresh}
+    return old.model_copy(
+        update={
+            "files": [RecordFile.model_validate(result["file"]) for result in results],
+            "statistics": {**old.statistics, **statistics.from_counts(measured)},
+            "coverage": coverage,
+        }
+    )
+
+
+def describe(asked: Plan, results: Sequence[Result]) -> Manifest:
+    """The new version's manifest: the old one with these files, the asked features' statistics, and what was changed."""
+    request, old = asked.request, asked.manifest
+    by_split: dict[str, list[Result]] = {}
+    for result in results:
+        by_split.setdefault(result["split"], []).append(result)
+    splits = {name: _split(split, by_split.get(name, []), request.features) for name, split in old.splits.items()}
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    change: dict[str, Any] = {
+        "kind": "backfill",
+        "created": now,
+        "features": list(request.features),
+        "start": request.start,
+        "end": request.end,
+        "source": asked.source,
+        "input": asked.input,
+        "lists": sum(piece.file.lists for piece in asked.chosen("merge")),
+        "matched": sum(result.get("matched", 0) for result in results),
+        "unmatched": sum(result.get("unmatched", 0) for result in results),
+        "from": old.data_fingerprint(),
+    }
+    if request.table:
+        change["table"] = dataclasses.asdict(request.table)
+    return old.model_copy(
+        update={
+            "created": now,
+            "spec_fingerprint": asked.spec.fingerprint,
+            "spec_text": asked.spec_text,
+            "changes": [*old.changes, change],
+            "splits": splits,
+        }
+    )
+
+
+def check(asked: Plan, manifest: Manifest, place: Workspace) -> None:
+    """Raises CvrError where too many lists have no twin in the log, or a feature has no value in the whole range."""
+    request, change = asked.request, manifest.changes[-1]
+    if change["unmatched"] > change["lists"] * request.max_unmatched_fraction:
+        share = f"{change['unmatched']} of {change['lists']} lists are not in the log {asked.input} as they were"
+        limit = f"allowed --max_unmatched_fraction={request.max_unmatched_fraction:g}"
+        where = place.data("unmatched")
+        raise CvrError(
+            f"{share} ({limit}); {where} names them. Give the log that the lists were built from, or allow more: they "
+            "keep their old values, and the same command goes on from here"
+        )
+    for name in request.features:
+        found = range_coverage(manifest, request, name)
+        if not found.present + found.missing + found.unknown:
+            why = f"--table={request.table.path} has no row for them" if request.table else "the log's files of these days lack its column"
+            raise CvrError(f"--features: {name} would stay unseen in all lists from {request.start} to {request.end}: {why}")
+
+
+def range_coverage(manifest: Manifest, request: Request, feature: str) -> Coverage:
+    """How many of a feature's values are there within the range of a backfill, over all splits."""
+    total: collections.Counter[str] = collections.Counter()
+    for split in manifest.splits.values():
+        for day, found in split.coverage.items():
+            if request.start <= day < request.end and feature in found:
+                total.update(found[feature].model_dump())
+    return Coverage(**total)

@@ -1,0 +1,246 @@
+"""What a backfill is asked to do, and what of it fits the lists: the new spec, the spec of the features alone, each file's treatment."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from apache_beam.io.filesystems import FileSystems
+
+from cvr.errors import CvrError
+from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest
+from cvr.schema import Feature, FeatureSpec, parse_spec
+from pipelines import write
+from pipelines.backfill_table import TableRequest
+from pipelines.beam_flags import suggest
+from pipelines.feature_table import TIME
+from pipelines.settings import Settings, parse_time
+
+DAY_MS = 86_400_000
+MODEL_SIDE = {"embedding", "table", "transforms", "encoder"}
+"""Keys of a feature that records know nothing of; `FeatureSpec.fingerprint` leaves them out too."""
+
+Treatment = Literal["merge", "encode", "measure", "link"]
+"""Of a file: features replaced; new features added as unseen; taken over, but read for statistics; taken over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """The flags of `pipelines.backfill`; `start` and `end` are days such as 2026-01-31, `source` and `input` default to the lists' own."""
+
+    lists: str
+    output: str
+    features: tuple[str, ...]
+    start: str
+    end: str
+    spec_text: str | None = None
+    spec_name: str = "<spec>"
+    source: str = ""
+    input: str = ""
+    table: TableRequest | None = None
+    max_bad_fraction: float = 0.001
+    max_unmatched_fraction: float = 0.001
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A published file and what becomes of it."""
+
+    split: str
+    file: RecordFile
+    treatment: Treatment
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A request that fits its lists."""
+
+    request: Request
+    manifest: Manifest
+    spec_text: str
+    pieces: tuple[Piece, ...]
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The new version's spec."""
+        return parse_spec(self.spec_text, self.request.spec_name)
+
+    @property
+    def source(self) -> str:
+        """The log's format."""
+        return self.request.source or self.manifest.source
+
+    @property
+    def input(self) -> str:
+        """The log."""
+        return self.request.input or str(self.manifest.flags.get("input", ""))
+
+    def chosen(self, *treatments: Treatment) -> list[Piece]:
+        """The files that are treated so."""
+        return [piece for piece in self.pieces if piece.treatment in treatments]
+
+
+def load_lists(folder: str) -> Manifest:
+    """The manifest of published lists on any of Beam's filesystems. Raises CvrError where there is none of our record format."""
+    if write.is_local(folder):
+        return load_manifest(folder)
+    write.check_filesystem(folder, "lists")
+    path = FileSystems.join(folder, MANIFEST_NAME)
+    if not FileSystems.exists(path):
+        raise CvrError(f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ...")
+    with FileSystems.open(path) as file, tempfile.TemporaryDirectory() as copy:
+        (Path(copy) / MANIFEST_NAME).write_bytes(file.read())
+        return load_manifest(copy)
+
+
+def _day(text: str, flag: str) -> str:
+    moment = parse_time(text, flag)
+    if moment is None or moment % DAY_MS:
+        raise CvrError(f"--{flag}={text}: expected a day such as 2026-01-31; partitions are whole days (UTC)")
+    return (datetime.date(1970, 1, 1) + datetime.timedelta(days=moment // DAY_MS)).isoformat()
+
+
+def plan(request: Request) -> Plan:
+    """Checks a request against its lists. Raises CvrError naming the flag, feature or difference of specs that does not fit."""
+    if write.is_local(request.lists) and write.is_local(request.output):
+        same = Path(request.lists).resolve() == Path(request.output).resolve()
+    else:
+        same = request.lists.rstrip("/") == request.output.rstrip("/")
+    if same:
+        raise CvrError(f"--output={request.output} is --lists; published lists never change, so give a new folder")
+    manifest = load_lists(request.lists)
+    request = dataclasses.replace(request, start=_day(request.start, "start"), end=_day(request.end, "end"))
+    if request.start >= request.end:
+        raise CvrError(f"--start={request.start} must lie before --end={request.end}, which is the first day left out")
+    old = manifest.spec()
+    spec_text = manifest.spec_text if request.spec_text is None else request.spec_text
+    new = old if request.spec_text is None else parse_spec(request.spec_text, request.spec_name)
+    check_features(new, request.features, request.spec_name)
+    if request.spec_text is not None:
+        check_spec(old, new, request)
+    if request.table:
+        _check_table(new, request)
+    pieces = _pieces(manifest, request, new)
+    found = Plan(request, manifest, spec_text, pieces)
+    if not found.input:
+        raise CvrError("--input: the manifest does not say which log the lists were built from; give --source and --input")
+    return found
+
+
+def check_features(spec: FeatureSpec, features: Sequence[str], name: str) -> None:
+    """Raises CvrError for features that the spec does not have or that no record holds."""
+    if not features:
+        raise CvrError("--features: name one feature or more, such as --features=price,title")
+    stored = [feature.name for feature in spec.select(stored=True)]
+    for feature in features:
+        if feature not in spec.features:
+            hint = suggest(feature, stored) or f"; it has {', '.join(stored)}"
+            raise CvrError(f"--features: {name} has no feature {feature!r}{hint}")
+        if feature not in stored:
+            message = f"--features: {feature} is derived in the model's graph and never stored, so there is nothing to backfill"
+            raise CvrError(f"{message}; backfill the features that it is derived from")
+    if len(set(features)) < len(features):
+        raise CvrError(f"--features={','.join(features)}: a feature is named twice")
+
+
+def check_spec(old: FeatureSpec, new: FeatureSpec, request: Request) -> None:
+    """Raises CvrError where a new spec is more than the old one's stored features, in any order, and the asked ones.
+
+    Of the asked features `introduced_on` may differ, of all features what belongs to the model.
+    """
+    _same("dataset", old.dataset, new.dataset, request)
+    _same("tasks", {k: t.model_dump() for k, t in old.tasks.items()}, {k: t.model_dump() for k, t in new.tasks.items()}, request)
+    if list(old.tasks) != list(new.tasks):
+        raise CvrError(f"{request.spec_name}: tasks: the order differs from that of the lists, {', '.join(old.tasks)}")
+    have = {feature.name: feature for feature in new.select(stored=True)}
+    for feature in old.select(stored=True):
+        if feature.name not in have:
+            raise CvrError(f"{request.spec_name}: features.{feature.name} is missing; a backfill keeps every stored feature of the lists")
+        asked = feature.name in request.features
+        left, right = (_stored_side(side, asked) for side in (feature, have.pop(feature.name)))
+        for key in left:
+            _same(f"features.{feature.name}.{key}", left[key], right[key], request)
+    extra = sorted(set(have) - set(request.features))
+    if extra:
+        raise CvrError(f"{request.spec_name}: features.{extra[0]} is new, so it has to be asked for: --features=...,{','.join(extra)}")
+
+
+def _stored_side(feature: Feature, asked: bool) -> dict[str, Any]:
+    return feature.model_dump(mode="json", exclude=MODEL_SIDE | ({"introduced_on"} if asked else set()))
+
+
+def _same(where: str, old: Any, new: Any, request: Request) -> None:
+    if old != new:
+        raise CvrError(
+            f"{request.spec_name}: {where} is {new!r}, and {old!r} in the lists' spec; a backfill adds features and changes none: "
+            "build the lists anew for that"
+        )
+
+
+def _check_table(spec: FeatureSpec, request: Request) -> None:
+    assert request.table is not None
+    keys = request.table.keys
+    if not keys:
+        raise CvrError("--table_keys: name the key columns of the feature table, such as --table_keys=query,item_id")
+    reserved = {TIME, "position", "domain", "search_id", "customer_id", "item_id"}
+    for name in request.features:
+        origin, _, column = (spec.features[name].column or "").partition(".")
+        if origin != "impression" or column in reserved or column in keys:
+            raise CvrError(
+                f"--features: {name} cannot come from --table={request.table.path}: its source in the spec has to be "
+                f"`from: impression.<column>` with a column of its own, neither a key nor one of {', '.join(sorted(reserved))}; "
+                "backfill it from the logs, in a run of its own"
+            )
+
+
+def _pieces(manifest: Manifest, request: Request, new: FeatureSpec) -> tuple[Piece, ...]:
+    changed = manifest.spec_fingerprint != new.fingerprint
+    measured = any(new.features[name].kind == "numerical" for name in request.features)
+    pieces: list[Piece] = []
+    for split, found in manifest.splits.items():
+        inside = [request.start <= file.day < request.end for file in found.files]
+        for file, chosen in zip(found.files, inside, strict=True):
+            outside: Treatment = "encode" if changed else "measure" if measured and any(inside) else "link"
+            pieces.append(Piece(split, file, "merge" if chosen else outside))
+    tails = [piece.file.path.split("/", 1)[1] for piece in pieces]
+    if len(set(tails)) < len(tails):
+        raise CvrError(f"--lists={request.lists}: two files of the manifest have the same split, day and partition; build the lists anew")
+    if not any(piece.treatment == "merge" for piece in pieces):
+        days = sorted({piece.file.day for piece in pieces})
+        have = f"{days[0]} to {days[-1]}" if days else "no day"
+        raise CvrError(f"--start={request.start} --end={request.end}: {request.lists} has no partition in this range; it has {have}")
+    return tuple(pieces)
+
+
+def features_spec(plan: Plan) -> str:
+    """The spec of the asked features alone, which no list is too young and no day too early for, as YAML."""
+    content = yaml.safe_load(plan.spec_text)
+    features = {name: dict(content["features"][name]) for name in plan.request.features}
+    for feature in features.values():
+        feature.pop("introduced_on", None)
+    tasks = {name: {**task, "censor": False} for name, task in content["tasks"].items()}
+    return yaml.safe_dump({**content, "tasks": tasks, "features": features}, sort_keys=False, allow_unicode=True)
+
+
+def build_settings(plan: Plan, output: str) -> Settings:
+    """The build of the asked features from the log: every list of the range, partitioned as the old lists are."""
+    request, flags = plan.request, plan.manifest.flags
+    low, high = parse_time(request.start, "start"), parse_time(request.end, "end")
+    return Settings(
+        source=plan.source,
+        input=plan.input,
+        output=output,
+        spec_text=features_spec(plan),
+        spec_name=request.spec_name,
+        start=low,
+        end=high,
+        drop_unconverted="none",
+        partitions=int(flags.get("partitions", 8)),
+        max_bad_fraction=request.max_bad_fraction,
+        labels_required=False,
+    )

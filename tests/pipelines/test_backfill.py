@@ -1,0 +1,86 @@
+"""Backfills of a tiny log: a feature computed later for old partitions equals one that was there from the beginning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cvr.manifest import load_manifest
+from cvr.records import Layout
+from pipelines.backfill_job import backfill
+from pipelines.backfill_request import Request
+from pipelines.job import build
+from tests.pipelines.backfilled import (
+    END,
+    KEPT,
+    LAUNCH,
+    NEW,
+    START,
+    assert_same,
+    check_manifest,
+    digests,
+    flat,
+    read,
+    rich_log,
+    spec_of,
+)
+from tests.pipelines.logs import settings, write_log
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_log(tmp_path_factory.mktemp("log"), *rich_log())
+
+
+@pytest.fixture(scope="module")
+def old(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Lists in which every feature of NEW starts on the third day."""
+    output = tmp_path_factory.mktemp("old") / "lists"
+    build(settings(log, output, spec_of(list(NEW), LAUNCH), drop_unconverted="train"))
+    return output
+
+
+def test_backfill_equals_a_build_that_always_had_the_features(log: Path, old: Path, tmp_path: Path) -> None:
+    before = digests(old)
+    build(settings(log, tmp_path / "full", spec_of(list(NEW)), drop_unconverted="train"))
+    manifest = backfill(Request(str(old), str(tmp_path / "new"), tuple(NEW), START, END))
+    new = tmp_path / "new"
+    assert digests(old) == before
+    assert assert_same(read(new, (START, "9")), read(tmp_path / "full", (START, "9"))) == 8 + 5 + 10
+    assert assert_same(read(new, ("", START)), read(old, ("", START))) == 8 + 5 + 10
+    assert_same(read(new), read(old), but=tuple(NEW))
+    assert flat(read(new)[1].item_num) != flat(read(old)[1].item_num)
+    check_manifest(new, tuple(NEW))
+    # Searches 0..11 are on the first day, 12..23 on the second; even ones are converted, and training keeps only those.
+    change = manifest.changes[-1]
+    assert {key: change[key] for key in ("kind", "features", "start", "end", "lists", "matched", "unmatched")} == {
+        "kind": "backfill", "features": list(NEW), "start": START, "end": END, "lists": 6, "matched": 6, "unmatched": 0,
+    }  # fmt: skip
+    assert change["from"] == load_manifest(old).data_fingerprint() != manifest.data_fingerprint()
+    assert load_manifest(new) == manifest and not (new / "work").exists()
+
+
+def test_files_outside_the_range_are_the_same_files(old: Path, log: Path, tmp_path: Path) -> None:
+    backfill(Request(str(old), str(tmp_path / "new"), ("title",), START, END, input=str(log)))
+    for name, split in load_manifest(tmp_path / "new").splits.items():
+        for file, source in zip(split.files, load_manifest(old).splits[name].files, strict=True):
+            assert (tmp_path / "new" / file.path).samefile(old / source.path) == (file.day != START)
+
+
+def test_features_that_only_the_new_spec_has(log: Path, tmp_path: Path) -> None:
+    old, new, full = (tmp_path / name for name in ("old", "new", "full"))
+    build(settings(log, old, spec_of(["recent"])))
+    swapped = KEPT.strip("\n").split("\n")
+    text = spec_of(["price", "tags", "recent", "query_clicks", "title"], first="\n" + "\n".join(reversed(swapped)) + "\n")
+    features = ("title", "price", "tags", "query_clicks")
+    backfill(Request(str(old), str(new), features, "2026-01-01", "2026-01-03", spec_text=text))
+    build(settings(log, full, text))
+    assert load_manifest(new).spec_fingerprint == load_manifest(full).spec_fingerprint
+    assert_same(read(new, ("", "2026-01-03")), read(full, ("", "2026-01-03")))
+    late = read(new, ("2026-01-03", "9"))
+    assert_same(late, read(old, ("2026-01-03", "9")), but=features)
+    assert np.all(np.isneginf(late[1].item_num[:, Layout.of(late[0]).item_num.index("price")]))
+    assert set(late[1].bags["tags"].values) == set(late[1].bags["title"].values) == {1}
+    check_manifest(new, features)
