@@ -20,9 +20,11 @@ from apache_beam import typehints
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.elwc import check_keys
+from cvr.errors import CvrError
 from cvr.manifest import Manifest
 from pipelines import checks, statistics, write
 from pipelines.aggregates import combine
+from pipelines.claim import claim
 from pipelines.counts import Counts, merge_all
 from pipelines.partition import Attribute, BuildLists
 from pipelines.reading import ReadFile
@@ -107,18 +109,28 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
-    write.prepare_output(settings.output, settings.data_folder)
-    try:
-        construct(pipeline, settings, files)
-        run_pipeline(pipeline)
-        counts = _load_counts(settings)
-        checks.check_counts(settings, counts)
-    except BaseException:
-        write.remove_data(settings.output, settings.data_folder)
-        raise
-    manifest = _manifest(settings, counts)
-    write.publish(settings.output, manifest)
+    write.check_output(settings.output)
+    with claim(settings.output, settings.build_id) as held:
+        write.prepare_output(settings.output, settings.data_folder)
+        try:
+            construct(pipeline, settings, files)
+            run_pipeline(pipeline)
+            counts = _load_counts(settings)
+            checks.check_counts(settings, counts)
+            manifest = _manifest(settings, counts)
+            held.check()
+        except BaseException as error:
+            letters = "" if isinstance(error, KeyboardInterrupt) else _keep_letters(settings)
+            write.remove_data(settings.output, settings.data_folder)
+            if letters and isinstance(error, CvrError):
+                raise CvrError(f"{error}\nbad rows are kept until the next build: {letters}") from error
+            raise
+        write.publish(settings.output, manifest)
     return manifest
+
+
+def _keep_letters(settings: Settings) -> str:
+    return write.keep_dead_letters(settings.output, settings.data_folder, f"failed-{settings.build_id}")
 
 
 def _load_counts(settings: Settings) -> Counts:

@@ -1,13 +1,15 @@
 """Record files and the publication of a build.
 
 Files go to `<output>/data-<id>/<split>/<day>/part-<partition>.tfrecord.gz` through Beam's filesystems; a reader only looks at what
-`manifest.json` names, and that is written last. Folders `data-*` of an output without a manifest are what killed builds left behind.
+`manifest.json` names, and that is written last. Folders `data-*` of an output without a manifest are what killed builds left behind;
+`failed-*` hold the dead letters of builds that failed. The next build removes both.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +23,7 @@ from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, Manifest, publish_json
 
 _MASK_DELTA = 0xA282EAD8
-_DATA_FOLDER = re.compile(r"data-[0-9a-f]{12}$")
+_LEFT_BEHIND = re.compile(r"((data|failed)-[0-9a-f]{12}|\.manifest\.json\.[0-9a-f]{8}\.tmp)$")
 
 
 def mask_crc(crc: int) -> int:
@@ -67,11 +69,8 @@ def is_local(output: str) -> bool:
     return "://" not in output
 
 
-def prepare_output(output: str, folder: str) -> None:
-    """Removes what killed builds left in an output and makes this build's own folder in it.
-
-    Raises CvrError where the output holds a published build or cannot be written.
-    """
+def check_output(output: str) -> None:
+    """Raises CvrError where an output holds a published build, is a file, or lies on an unknown filesystem; changes nothing."""
     check_filesystem(output, "output")
     if FileSystems.exists(FileSystems.join(output, MANIFEST_NAME)):
         raise CvrError(
@@ -79,10 +78,17 @@ def prepare_output(output: str, folder: str) -> None:
         )
     if is_local(output) and Path(output).exists() and not Path(output).is_dir():
         raise CvrError(f"--output={output} is a file; give a folder")
+
+
+def prepare_output(output: str, folder: str) -> None:
+    """Removes what killed and failed builds left in an output and makes this build's own folder in it; call it under a claim.
+
+    Raises CvrError where the output holds a published build or cannot be written.
+    """
+    check_output(output)
     try:
-        stale = _stale_folders(output)
-        if stale:
-            FileSystems.delete(stale)
+        for path in _left_behind(output):
+            delete_tree(path)
         FileSystems.mkdirs(FileSystems.join(output, folder))
     except OSError as error:
         raise CvrError(f"--output={output} cannot be written: {error}") from error
@@ -96,21 +102,51 @@ def check_filesystem(path: str, flag: str) -> None:
         raise CvrError(f"--{flag}={path}: {error}; the extras gcs and aws of this package bring more filesystems") from error
 
 
-def _stale_folders(output: str) -> list[str]:
-    """Folders of builds in an output without a manifest."""
+def _left_behind(output: str) -> list[str]:
+    """Folders and files of earlier builds in an output without a manifest."""
     if is_local(output):
-        found = [str(path) for path in Path(output).glob("data-*")]
+        found = [str(path) for path in Path(output).glob("*")]
     else:
-        inside = FileSystems.match([FileSystems.join(output, "data-*", "**")])[0].metadata_list
-        found = [FileSystems.join(output, entry.path[len(output) :].strip("/").split("/")[0]) for entry in inside]
-    return sorted({path for path in found if _DATA_FOLDER.search(path)})
+        parts = (path[len(output) :].strip("/").split("/")[0] for path in files_below(output))
+        found = [FileSystems.join(output, part) for part in parts]
+    return sorted({path for path in found if _LEFT_BEHIND.fullmatch(FileSystems.split(path)[1])})
+
+
+def files_below(folder: str) -> list[str]:
+    """All files of a folder of a Beam filesystem, at any depth; [] where there is none, as object stores know no empty folders."""
+    return [entry.path for entry in FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list]
+
+
+def delete_tree(path: str) -> None:
+    """Deletes a file or a folder with all that is in it, if it is there; on object stores, which have no folders, every object below."""
+    if not is_local(path):
+        found = files_below(path)
+        if found:
+            FileSystems.delete(found)
+    elif Path(path).is_dir():
+        shutil.rmtree(path)
+    else:
+        Path(path).unlink(missing_ok=True)
 
 
 def remove_data(output: str, folder: str) -> None:
     """Removes a build's own files after it failed."""
-    path = FileSystems.join(output, folder)
-    if FileSystems.exists(path):
-        FileSystems.delete([path])
+    delete_tree(FileSystems.join(output, folder))
+
+
+def keep_dead_letters(output: str, folder: str, kept: str) -> str:
+    """Moves a failed build's dead-letter files from `<folder>/bad` to `<kept>/bad`; gives that place, or "" where there are none."""
+    source, target = (FileSystems.join(output, name, "bad") for name in (folder, kept))
+    if is_local(output):
+        if not Path(source).is_dir():
+            return ""
+        Path(target).parent.mkdir()
+        Path(source).rename(target)
+        return target
+    letters = files_below(source)
+    if letters:
+        FileSystems.rename(letters, [FileSystems.join(target, FileSystems.split(path)[1]) for path in letters])
+    return target if letters else ""
 
 
 def publish(output: str, manifest: Manifest) -> None:
