@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 from absl import app, flags, logging
+
+INTERRUPTED = "\ninterrupted; nothing was published, run the same command again"
 
 
 class CvrError(ValueError):
     """Something the user can mend; the message names the file, feature or flag, what was expected and what to do."""
+
+
+def _without_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        print(INTERRUPTED, file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+def quiet_start() -> None:
+    """Ctrl-C while a command still imports its libraries ends it without a traceback; called by each package's `__init__`.
+
+    Does nothing where no command of this project starts: `sys.argv[0]` is "-m" while Python imports the package of `python -m`.
+    """
+    if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]).startswith("cvr-")):
+        sys.excepthook = _without_traceback
 
 
 def run_main(
@@ -34,7 +54,7 @@ def run_main(
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
-            print("\ninterrupted; nothing was published, run the same command again", file=sys.stderr)
+            print(INTERRUPTED, file=sys.stderr)
             return 130
 
     app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)

@@ -87,8 +87,8 @@ def test_the_base_layer_imports_only_what_stands_before_it(modules: dict[str, Mo
             assert modules[name].imports <= {"cvr", *BASE_LAYER[:place]}, name
 
 
-def test_the_package_itself_imports_only_the_compatibility_module(modules: dict[str, Module]) -> None:
-    assert modules["cvr"].imports == {"cvr.compat"}
+def test_the_package_itself_imports_only_errors_and_the_compatibility_module(modules: dict[str, Module]) -> None:
+    assert modules["cvr"].imports == {"cvr.compat", "cvr.errors"}
 
 
 def test_no_import_goes_round_in_a_circle(modules: dict[str, Module]) -> None:
