@@ -9,6 +9,7 @@ PACKAGES = ("cvr", "pipelines", "export", "tools")
 TEST = [
     "dask",
     "distributed",
+    "duckdb>=1.1",
     "grpcio-health-checking",
     "hypothesis",
     "pytest",
@@ -52,6 +53,7 @@ setup(
     extras_require={
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
+        "bench": ["duckdb>=1.1", "polars>=1.8"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
         "dask": ["apache-beam[dask]"],
@@ -63,6 +65,7 @@ setup(
             "cvr-demo = tools.cli:demo",
             "cvr-evaluate = tools.cli:evaluate",
             "cvr-export = tools.cli:export",
+            "cvr-inspect-lists = tools.cli:inspect_lists",
             "cvr-make-logs = tools.cli:make_logs",
             "cvr-serve = tools.cli:serve",
             "cvr-train = tools.cli:train",

@@ -132,16 +132,24 @@ class StoredLists:
                     raise CvrError(f"{path}: record {row} (from 0): {reason}") from error
             raise CvrError(f"{path}: {error}") from error
 
+    def locate(self, search_id: str) -> tuple[str, RecordFile] | None:
+        """The split and file that hold a search id; None where no split does. It reads all splits up to there."""
+        for name, split in self.manifest.splits.items():
+            for path, file in self._files(Selection(name)) if split.lists else []:
+                if search_id in self._search_ids(self._records(path, file), path):
+                    return name, file
+        return None
+
     def _absent(self, selection: Selection, wanted: str) -> str:
         """Says where a search id is instead, or which ids of the split are like it."""
+        found = self.locate(wanted)
+        if found:
+            return f"search id {wanted!r} is not among these lists but in split {found[0]!r}, day {found[1].day}"
         near: list[str] = []
-        for name in (selection.split, *sorted(set(self.manifest.splits) - {selection.split})):
-            for path, file in self._files(Selection(name)) if self.manifest.splits[name].lists else []:
-                ids = sorted(self._search_ids(self._records(path, file), path))
-                place = bisect.bisect_left(ids, wanted)
-                if ids[place : place + 1] == [wanted]:
-                    return f"search id {wanted!r} is not among these lists but in split {name!r}, day {file.day}"
-                near += ids[max(place - _NEIGHBOURS, 0) : place + _NEIGHBOURS] if name == selection.split else []
+        for path, file in self._files(Selection(selection.split)):
+            ids = sorted(self._search_ids(self._records(path, file), path))
+            place = bisect.bisect_left(ids, wanted)
+            near += ids[max(place - _NEIGHBOURS, 0) : place + _NEIGHBOURS]
         like = ", ".join(map(repr, difflib.get_close_matches(wanted, near, n=3, cutoff=0.0)))
         return (
             f"search id {wanted!r} is in no split of {self.folder}; its list may have been set aside as immature, unconverted or out of "

@@ -34,6 +34,11 @@ def export() -> None:
     _run("export.save")
 
 
+def inspect_lists() -> None:
+    """Prints search lists in readable form: `tools.inspect_lists`."""
+    _run("tools.inspect_lists")
+
+
 def make_logs() -> None:
     """Synthetic search logs with a planted truth: `tools.make_logs`."""
     _run("tools.make_logs")

@@ -12,10 +12,12 @@ import pytest
 from tools import cli
 
 MAINS = {
+    "backfill": "pipelines.backfill",
     "build_lists": "pipelines.build_lists",
     "demo": "tools.demo",
     "evaluate": "cvr.evaluate",
     "export": "export.save",
+    "inspect_lists": "tools.inspect_lists",
     "make_logs": "tools.make_logs",
     "serve": "export.serve",
     "train": "cvr.train",

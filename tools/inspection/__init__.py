@@ -1,0 +1,1 @@
+"""Printing search lists in readable form: names of hashed ids, readable values, and their layout as text."""
