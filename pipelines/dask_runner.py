@@ -8,13 +8,17 @@ a list of elements; side inputs and tagged outputs are tasks as well. Global win
 from __future__ import annotations
 
 import itertools
+import logging
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import apache_beam as beam
+import dask
 from apache_beam import coders, pvalue
 from apache_beam.internal import pickler
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor, PTransformOverride
 from apache_beam.runners.common import DoFnRunner, DoFnSignature, Receiver
 from apache_beam.runners.dask import dask_runner as beams
@@ -40,7 +44,8 @@ class _Collector(Receiver):
 
 def _bundle(step: bytes, elements: list[Any], sides: list[list[Any]]) -> dict[str | None, list[Any]]:
     """Runs a DoFn over one partition; gives the elements by output tag."""
-    fn, args, kwargs, views, tags, label = pickler.loads(step)
+    fn, args, kwargs, views, tags, label, flags = pickler.loads(step)
+    FileSystems.set_options(flags)
     outputs = {tag: _Collector() for tag in tags}
     maps = [
         SideInputMap(view, options, [GlobalWindows.windowed_value(value) for value in values])
@@ -105,8 +110,8 @@ class _SpreadReshuffle(PTransformOverride):
 class Translator(PipelineVisitor):
     """Visits the steps of a pipeline and makes Dask tasks of them; `partitions` is how many a shuffle gives."""
 
-    def __init__(self, partitions: int) -> None:
-        self._partitions = partitions
+    def __init__(self, partitions: int, options: PipelineOptions) -> None:
+        self._partitions, self._options = partitions, options
         self._found: dict[pvalue.PValue, list[Delayed]] = {}
         self._read: set[pvalue.PValue] = set()
         self._steps = itertools.count()
@@ -154,7 +159,7 @@ class Translator(PipelineVisitor):
             raise CvrError(f"--runner=DaskRunner: step {node.full_label!r} keeps state or splits its elements; not there")
         views = [(type(side), side._view_options()) for side in node.side_inputs]
         tags = [None, *sorted(tag for tag in node.outputs if tag is not None)]
-        step = delayed(pickler.dumps((fn, args, kwargs, views, tags, node.full_label)))
+        step = delayed(pickler.dumps((fn, args, kwargs, views, tags, node.full_label, self._options)))
         sides = [delayed(_joined)(self._found[side.pvalue]) for side in node.side_inputs]
         done = self._tasks(node, [(_bundle, step, part, sides) for part in self._input(node)])
         for tag, pcoll in node.outputs.items():
@@ -217,6 +222,7 @@ def _connect(flags: dict[str, Any]) -> tuple[Client, LocalCluster | None]:
         except OSError as error:
             where = flags.get("address") or flags["scheduler_file"]
             raise CvrError(f"--runner=DaskRunner: no Dask scheduler answers at {where} ({error})") from error
+    dask.config.set({"logging.distributed": "warning"})  # also that of the workers, which are processes of their own
     cluster = LocalCluster(dashboard_address=None)
     return Client(cluster, **flags), cluster
 
@@ -240,15 +246,16 @@ def _check_workers(client: Client) -> None:
 class DaskRunner(beams.DaskRunner):
     """Beam's DaskRunner with the translation above."""
 
-    def run_pipeline(self, pipeline: beam.Pipeline, options: Any) -> DaskResult:
+    def run_pipeline(self, pipeline: beam.Pipeline, options: PipelineOptions) -> DaskResult:
         """Starts a pipeline on --dask_client_address or --dask_scheduler_file, else on a cluster on this machine."""
+        logging.getLogger("distributed").setLevel(logging.WARNING)
         flags = options.view_as(beams.DaskOptions).get_all_options(drop_default=True, current_only=True)
         asked = beams.DaskOptions._extract_bag_kwargs(flags).get("npartitions")
         client, cluster = _connect(flags)
         try:
             _check_workers(client)
             pipeline.replace_all([_SpreadReshuffle()])
-            translator = Translator(asked or min(max(8, 2 * sum(client.nthreads().values())), 128))
+            translator = Translator(asked or min(max(8, 2 * sum(client.nthreads().values())), 128), options)
             pipeline.visit(translator)
             return DaskResult(client, cluster, client.compute(translator.sinks()))
         except BaseException:

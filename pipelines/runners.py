@@ -131,6 +131,8 @@ def pipeline_of(beam_flags: Sequence[str]) -> beam.Pipeline:
         standard.runner = _OURS[name]
     _check_job_server(name, options)
     _check_workers(name, options)
+    workers = options.view_as(WorkerOptions)
+    workers.default_sdk_harness_log_level = workers.default_sdk_harness_log_level or "WARNING"
     try:
         return beam.Pipeline(options=options)
     except ValueError as error:
