@@ -81,6 +81,8 @@ def main(argv: Sequence[str]) -> int:
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
     found |= {"main": clock.lap(), "beam": counts, "peak": peak_bytes(Path("/proc/self/status").read_text())}
     Path(report).write_text(json.dumps(found), encoding="utf-8")
     return code
