@@ -26,7 +26,7 @@ from pipelines import checks, job, write
 from pipelines.backfill_merge import fill, relayout
 from pipelines.backfill_request import Piece, Plan, Request, build_settings, plan
 from pipelines.backfill_table import TableRequest, prepare
-from pipelines.backfill_work import check_output, file_sizes
+from pipelines.backfill_work import file_sizes
 from pipelines.reading import wanted_columns
 from pipelines.record_files import read_records
 from pipelines.settings import FeatureTable, Settings, plan_of
@@ -169,7 +169,7 @@ def _size(pieces: Sequence[Piece]) -> str:
 def estimate(request: Request) -> str:
     """Describes a backfill and its cost; the output is not touched. Raises CvrError for a request that does not fit."""
     asked = plan(request)
-    check_output(request.output)
+    write.check_output(request.output)
     request = asked.request
     inside = asked.chosen("merge")
     days = sorted({piece.file.day for piece in inside})

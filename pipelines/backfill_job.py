@@ -34,12 +34,13 @@ def backfill(request: Request, beam_flags: Sequence[str] = (), force: bool = Fal
     Raises CvrError, with nothing published, for what does not fit; see docs/backfill.md.
     """
     asked = plan(request)
-    with backfill_work.opened(asked, force) as place:
+    with backfill_work.opened(asked, force) as (place, held):
         features = compute_features(asked, place, beam_flags)
         results = _rewrite(asked, place, features, beam_flags)
         manifest = describe(asked, results)
         check(asked, manifest, place)
         _keep_bad_rows(*features, place)
+        held.check()
         write.publish(place.output, manifest)
     backfill_work.remove(place)
     return manifest

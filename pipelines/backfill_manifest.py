@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import datetime
 from collections.abc import Sequence
 from typing import Any
@@ -63,7 +62,7 @@ def describe(asked: Plan, results: Sequence[Result]) -> Manifest:
         "from": old.data_fingerprint(),
     }
     if request.table:
-        change["table"] = dataclasses.asdict(request.table)
+        change["table"] = {"path": request.table.path, "keys": list(request.table.keys), "lag": request.table.lag}
     return old.model_copy(
         update={
             "created": now,

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +22,7 @@ from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, publish_json
 from pipelines import write
 from pipelines.backfill_request import Plan
+from pipelines.claim import Claim, claim
 from pipelines.sources import source
 
 WORK = "work"
@@ -96,50 +95,18 @@ def describe(plan: Plan) -> dict[str, str]:
     return found
 
 
-@contextlib.contextmanager
-def _locked(output: str) -> Iterator[None]:
-    """Holds a local output folder, which is made if need be; the lock ends with the process, however it ends."""
-    if not write.is_local(output):
-        yield
-        return
-    try:
-        Path(output).mkdir(parents=True, exist_ok=True)
-        handle = os.open(output, os.O_RDONLY)
-    except OSError as error:
-        raise CvrError(f"--output={output} cannot be written: {error}") from error
-    try:
-        _lock(handle, output)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, output: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise CvrError(f"--output={output}: another backfill is writing there; wait for it, or give another folder") from error
-
-
-def check_output(output: str) -> None:
-    """Raises CvrError for an output that cannot be written or holds published lists."""
-    write.check_filesystem(output, "output")
-    if FileSystems.exists(FileSystems.join(output, MANIFEST_NAME)):
-        raise CvrError(f"--output={output} holds published lists ({MANIFEST_NAME}); give a new folder, or remove this one")
-    if write.is_local(output) and Path(output).exists() and not Path(output).is_dir():
-        raise CvrError(f"--output={output} is a file; give a folder")
-
-
 def _begin(output: str, asked: dict[str, str], force: bool) -> Workspace:
+    """The workspace to go on with, if the features were computed already; else a new one."""
     path = FileSystems.join(output, WORK, _REQUEST)
     begun = get_json(path)
     if begun is not None and not force:
-        _check_same(output, begun["request"], asked)
-        return Workspace(output, begun["data_folder"])
+        found = Workspace(output, begun["data_folder"])
+        if FileSystems.exists(found.path("lists", MANIFEST_NAME)):
+            _check_same(output, begun["request"], asked)
+            return found
     place = Workspace(output, f"data-{uuid.uuid4().hex[:12]}")
     for name in ("lists", "done"):
-        if FileSystems.exists(place.path(name)):
-            FileSystems.delete([place.path(name)])
+        write.delete_tree(place.path(name))
     write.prepare_output(output, place.data_folder)
     put_json(path, {"data_folder": place.data_folder, "request": asked})
     return place
@@ -156,27 +123,18 @@ def _check_same(output: str, begun: dict[str, str], asked: dict[str, str]) -> No
 
 
 @contextlib.contextmanager
-def opened(plan: Plan, force: bool = False) -> Iterator[Workspace]:
-    """The workspace of a backfill, new or the one that the same request left behind; `force` starts anew.
+def opened(plan: Plan, force: bool = False) -> Iterator[tuple[Workspace, Claim]]:
+    """The workspace of a backfill, new or the one that the same request left behind, and the claim to it; `force` starts anew.
 
-    Raises CvrError where the output is published, another process writes there, or another request was left unfinished. Where the
-    block fails before the features are computed, nothing is left.
+    Raises CvrError where the output is published, another process writes there, or another request was left unfinished.
     """
     output = plan.request.output
-    check_output(output)
+    write.check_output(output)
     asked = describe(plan)
-    with _locked(output):
-        place = _begin(output, asked, force)
-        try:
-            yield place
-        except BaseException:
-            if not FileSystems.exists(place.path("lists", MANIFEST_NAME)):
-                remove(place)
-                write.remove_data(output, place.data_folder)
-            raise
+    with claim(output, f"backfill-{uuid.uuid4().hex[:12]}") as held:
+        yield _begin(output, asked, force), held
 
 
 def remove(place: Workspace) -> None:
     """Removes the work folder."""
-    if FileSystems.exists(place.path()):
-        FileSystems.delete([place.path()])
+    write.delete_tree(place.path())

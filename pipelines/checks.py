@@ -31,9 +31,10 @@ def check_columns(settings: Settings, files: Sequence[InputFile]) -> None:
         if table and name not in have.get(table, set()) and feature.introduced_on is None:
             columns = ", ".join(sorted(have.get(table, set()))) or "no such table"
             message = f"{settings.spec_name}: features.{feature.name}: the {table} have no column {name!r}; they have {columns}"
-            raise CvrError(
-                f"{message}. Remove the feature, mend its `from`, or give it `introduced_on` if it comes later"
-            )
+            advice = "Remove the feature, mend its `from`, or give it `introduced_on` if it comes later"
+            if not settings.labels_required:
+                advice = "Give --input=... a log that has it, or --table=... a feature table"
+            raise CvrError(f"{message}. {advice}")
     if "query" in wanted_columns(settings)["impressions"] and "query" not in have.get("impressions", set()):
         raise CvrError(
             f"{settings.spec_name}: an aggregate counts by query, but the impressions have no column 'query'"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cvr.errors import CvrError
 from cvr.manifest import load_manifest
 from cvr.records import Layout
 from pipelines.backfill_job import backfill
@@ -63,8 +66,12 @@ def test_backfill_equals_a_build_that_always_had_the_features(log: Path, old: Pa
 
 
 def test_files_outside_the_range_are_the_same_files(old: Path, log: Path, tmp_path: Path) -> None:
-    backfill(Request(str(old), str(tmp_path / "new"), ("title",), START, END, input=str(log)))
-    for name, split in load_manifest(tmp_path / "new").splits.items():
+    """Also where the spec changes on the model's side, which records know nothing of."""
+    text = load_manifest(old).spec_text.replace("buckets: 64", "buckets: 32")
+    backfill(Request(str(old), str(tmp_path / "new"), ("title",), START, END, spec_text=text, input=str(log)))
+    manifest = load_manifest(tmp_path / "new")
+    assert manifest.spec_text == text and manifest.spec_fingerprint == load_manifest(old).spec_fingerprint
+    for name, split in manifest.splits.items():
         for file, source in zip(split.files, load_manifest(old).splits[name].files, strict=True):
             assert (tmp_path / "new" / file.path).samefile(old / source.path) == (file.day != START)
 
@@ -84,3 +91,34 @@ def test_features_that_only_the_new_spec_has(log: Path, tmp_path: Path) -> None:
     assert np.all(np.isneginf(late[1].item_num[:, Layout.of(late[0]).item_num.index("price")]))
     assert set(late[1].bags["tags"].values) == set(late[1].bags["title"].values) == {1}
     check_manifest(new, features)
+
+
+def test_lists_that_the_log_no_longer_holds_keep_their_values(log: Path, old: Path, tmp_path: Path) -> None:
+    rows, events = rich_log()
+    changed = [row for row in rows if row["search_id"] != "s14" and (row["search_id"], row["item_id"]) != ("s16", "a")]
+    part = write_log(tmp_path / "log", changed, events)
+    request = Request(str(old), str(tmp_path / "new"), ("price", "recent", "tags"), START, END, input=str(part))
+    with pytest.raises(CvrError, match=r"2 of 6 lists are not in the log .* as they were \(allowed --max_unmatched_fraction=0.001\)"):
+        backfill(request)
+    assert not (tmp_path / "new" / "manifest.json").exists()
+    manifest = backfill(dataclasses.replace(request, max_unmatched_fraction=0.34))
+    assert (manifest.changes[-1]["matched"], manifest.changes[-1]["unmatched"]) == (4, 2)
+    spec, columns = read(tmp_path / "new", (START, END))
+    assert columns.search_id.tolist() == [b"s12", b"s14", b"s16", b"s18", b"s20", b"s22"]
+    price = columns.item_num[:, Layout.of(spec).item_num.index("price")]
+    starts = np.cumsum(columns.lengths) - columns.lengths
+    assert price[starts].tolist() == [12.0, -np.inf, -np.inf, 18.0, 20.0, 22.0]
+    assert columns.sequences["recent"].lengths.tolist() == [3, 1, 1, 3, 3, 3]
+    named = [json.loads(line)["search_id"] for path in (tmp_path / "new").glob("data-*/unmatched/**/*.jsonl") for line in path.open()]
+    assert sorted(named) == ["s14", "s16"]
+    assert_same(read(tmp_path / "new"), read(old), but=("price", "recent", "tags"))
+
+
+def test_a_second_backfill_builds_on_the_first(log: Path, old: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    backfill(Request(str(old), str(first), ("price",), START, END))
+    manifest = backfill(Request(str(first), str(second), ("title",), "2026-01-01", END))
+    assert [change["features"] for change in manifest.changes] == [["price"], ["title"]]
+    assert manifest.changes[1]["from"] == load_manifest(first).data_fingerprint()
+    assert_same(read(second), read(first), but=("title",))
+    check_manifest(second, ("price", "title"))

@@ -1,0 +1,101 @@
+"""Backfills that are killed, repeated, interrupted, or started twice."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cvr.errors import CvrError
+from pipelines import backfill_job
+from pipelines.backfill_job import backfill
+from pipelines.backfill_request import Request
+from pipelines.claim import claim
+from pipelines.job import build
+from tests.pipelines.backfilled import LAUNCH, rich_log, run_and_die, spec_of
+from tests.pipelines.logs import settings, write_log
+
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["tests.pipelines.backfilled"])
+
+
+@pytest.fixture(scope="module")
+def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
+    """Price for the first two days: four files get it, two of the test split are linked."""
+    folder = tmp_path_factory.mktemp("backfill")
+    log = write_log(folder / "log", *rich_log())
+    build(settings(log, folder / "old", spec_of(["price", "title"], LAUNCH)))
+    return Request(str(folder / "old"), "", ("price",), "2026-01-01", "2026-01-03")
+
+
+def killed(request: Request, *death: Any) -> bool:
+    """Runs a backfill in a process of its own that dies where told; whether it did, and not before or of anything else."""
+    child = PROCESSES.Process(target=run_and_die, args=(request, *death))
+    child.start()
+    child.join(120)
+    assert child.exitcode in (0, -signal.SIGKILL)
+    return child.exitcode != 0
+
+
+def stamps(folder: Path, pattern: str) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob(pattern)}
+
+
+def test_a_killed_backfill_goes_on_where_it_was(request_: Request, tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    request = dataclasses.replace(request_, output=str(new))
+    whole = backfill(dataclasses.replace(request_, output=str(tmp_path / "whole")))
+    # While the features are computed: nothing is worth keeping, so the next command may ask for something else.
+    assert killed(dataclasses.replace(request, features=("title",)), "pipelines.write", "write_records", 1)
+    assert not list(new.glob("work/lists/manifest.json"))
+    # Between a file and what is noted of it, again and again: each run finishes one file more and writes no earlier one again.
+    finished: dict[str, int] = {}
+    for run in range(4):
+        assert killed(request, "pipelines.backfill_files", "put_json", min(run, 1)), run
+        assert not (new / "manifest.json").exists()
+        kept = stamps(new, "work/lists/**/*") | stamps(new, "work/done/**/*.json")
+        assert len(list(new.glob("work/done/**/*.json"))) == run
+        assert {path: kept[path] for path in finished} == finished
+        finished = kept
+    with pytest.raises(CvrError, match=r"unfinished backfill.*--features \(was price, now title\)"):
+        backfill(dataclasses.replace(request, features=("title",)))
+    assert killed(request, "pipelines.write", "publish", 0)
+    assert not (new / "manifest.json").exists() and len(list(new.glob("work/done/**/*.json"))) == 4
+    # Everything but the manifest is there; a file that was damaged since is noticed and made again, the others stay.
+    files = stamps(new, "data-*/train/**/*.gz")
+    damaged = new / next(iter(files))
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    manifest = backfill(request)
+    assert {path for path, time in stamps(new, "data-*/train/**/*.gz").items() if time != files[path]} == {next(iter(files))}
+    assert manifest.data_fingerprint() == whole.data_fingerprint() and manifest.splits.keys() == whole.splits.keys()
+    for name, split in manifest.splits.items():
+        assert (split.statistics, split.coverage) == (whole.splits[name].statistics, whole.splits[name].coverage)
+    assert not (new / "work").exists() and len(list(new.glob("data-*"))) == 1
+
+
+def test_force_starts_anew_and_ctrl_c_publishes_nothing(
+    request_: Request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = dataclasses.replace(request_, output=str(tmp_path / "new"))
+
+    def interrupt(*_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(backfill_job, "describe", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            backfill(request)
+    assert not (tmp_path / "new" / "manifest.json").exists()
+    (data,) = (tmp_path / "new").glob("data-*")
+    manifest = backfill(dataclasses.replace(request, features=("title",)), force=True)
+    assert manifest.changes[-1]["features"] == ["title"] and not data.exists()
+
+
+def test_two_at_once_are_refused(request_: Request, tmp_path: Path) -> None:
+    with claim(str(tmp_path), "other"), pytest.raises(CvrError, match="another build is writing there"):
+        backfill(dataclasses.replace(request_, output=str(tmp_path)))
