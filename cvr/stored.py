@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 
 from cvr import elwc, records
-from cvr.data import read_records, split_files
+from cvr.data import split_files
 from cvr.errors import CvrError
 from cvr.manifest import RecordFile, load_manifest
 from cvr.records import ListColumns
 
 FORMATS = ("lists", "elwc")
 _NEIGHBOURS = 5
+_BATCH = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,8 @@ class StoredLists:
 
     def _records(self, path: str, file: RecordFile) -> list[bytes]:
         try:
-            found = list(read_records([path]).as_numpy_iterator())
+            dataset = tf.data.TFRecordDataset(path, "GZIP" if path.endswith(".gz") else "", buffer_size=1 << 20)
+            found = [record for batch in dataset.batch(_BATCH).as_numpy_iterator() for record in batch]
         except tf.errors.DataLossError as error:
             raise CvrError(f"{path}: cut off or changed; rebuild the lists") from error
         if len(found) != file.lists:
