@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
-from pipelines.sources.files import BATCH_ROWS, InputFile, match, opened
+from pipelines.sources.files import BATCH_ROWS, InputFile, is_missing, match, opened
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 COLUMNS = {
@@ -26,7 +26,7 @@ _BLOCK = 32 * 1024 * 1024
 
 def find(path: str) -> list[InputFile]:
     """All files of the three folders, in the order of their names. Raises CvrError where impressions or engagements are missing."""
-    if not FileSystems.exists(path):
+    if is_missing(path):
         raise CvrError(f"--input={path}: no such folder")
     files: list[InputFile] = []
     for table in COLUMNS:

@@ -37,9 +37,14 @@ def match(pattern: str) -> list[str]:
         raise CvrError(f"cannot look for {pattern}: {error}") from error
 
 
+def is_missing(path: str) -> bool:
+    """Whether a file or folder of this machine is not there; object stores know no folders, so there only a listing can tell."""
+    return "://" not in path and not FileSystems.exists(path)
+
+
 def find_files(path: str, suffixes: tuple[str, ...]) -> list[str]:
     """`path` itself if it is a file, else the files with one of the suffixes in that folder. Raises CvrError where there is none."""
-    if not FileSystems.exists(path):
+    if is_missing(path):
         raise CvrError(f"--input={path}: no such file or folder")
     inside = [found for suffix in suffixes for found in match(FileSystems.join(path, f"*{suffix}"))]
     found = sorted(set(inside)) or [p for p in match(path) if p.endswith(suffixes)]
