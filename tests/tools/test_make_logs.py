@@ -98,6 +98,20 @@ def test_launched_feature_is_absent_before_its_day(logs: Path) -> None:
     assert there == [False, False, True, True]
 
 
+def test_the_feature_table_knows_every_score_before_the_day_s_searches(logs: Path) -> None:
+    for day in range(4):
+        name = f"2026-01-0{day + 1}.parquet"
+        table = pd.read_parquet(logs / "feature_tables" / "semantic_score" / name)
+        rows = pd.read_parquet(logs / "impressions" / name).query("domain == 'search'")
+        assert not table.duplicated(["query", "item_id"]).any()
+        joined = rows.merge(table, on=["query", "item_id"], how="left", suffixes=("", "_known"))
+        assert len(joined) == len(rows) and (joined["time_known"] < joined["time"].min()).all()
+        if day >= 2:  # launched
+            assert (joined["semantic_score"] == joined["semantic_score_known"]).all()
+        else:
+            assert joined["semantic_score"].notna().all()
+
+
 def test_feed_lists_have_no_query(logs: Path) -> None:
     rows = read(logs / "impressions")
     feed = rows[rows["domain"] == "feed"]

@@ -14,7 +14,7 @@ from tools.synthetic.catalogue import item_day
 from tools.synthetic.events import draw_events
 from tools.synthetic.searches import draw_lists
 from tools.synthetic.settings import Settings
-from tools.synthetic.tables import impression_table, item_table, list_ids
+from tools.synthetic.tables import impression_table, item_table, list_ids, score_table
 from tools.synthetic.truth import Shares, constants, truth_table
 from tools.synthetic.world import World, build_world
 from tools.synthetic.write import write_json, write_table
@@ -28,6 +28,7 @@ class Day:
     """The tables that one day's lists produce; events reach into later days."""
 
     impressions: pd.DataFrame
+    scores: pd.DataFrame
     truth: pd.DataFrame
     events: pd.DataFrame
 
@@ -35,7 +36,7 @@ class Day:
 def generate(
     settings: Settings, folder: Path, file_format: str, progress: Callable[[int], None] = lambda day: None
 ) -> dict[str, int]:
-    """Writes impressions/, engagements/, items/ and truth/ into `folder`; returns row counts."""
+    """Writes impressions/, engagements/, items/, feature_tables/ and truth/ into `folder`; returns row counts."""
     world, shares = build_world(settings), Shares()
     write_table(item_table(world), folder / "items", "items", file_format)
     pending = pd.DataFrame()
@@ -43,6 +44,7 @@ def generate(
     for day in range(settings.days):
         made, date = _day(settings, world, shares, day), settings.date(day).isoformat()
         write_table(made.impressions, folder / "impressions", date, file_format)
+        write_table(made.scores, folder / "feature_tables" / "semantic_score", date, "parquet")
         write_table(made.truth, folder / "truth" / "impressions", date, "parquet")
         write_table(
             made.events[TRUE_EVENT_COLUMNS].drop_duplicates("event_id"), folder / "truth" / "events", date, "parquet"
@@ -78,9 +80,10 @@ def _day(settings: Settings, world: World, shares: Shares, day: int) -> Day:
         events.append(draw_events(settings, lists, behaviour, ids, day, feed))
         if not feed:
             shares.add(lists, behaviour)
+            scores = score_table(settings, world, lists, day)
     shown = pd.concat(impressions, ignore_index=True)
     order = np.lexsort((shown["position"], shown["search_id"], shown["time"]))
-    return Day(shown.iloc[order], pd.concat(truths, ignore_index=True), pd.concat(events, ignore_index=True))
+    return Day(shown.iloc[order], scores, pd.concat(truths, ignore_index=True), pd.concat(events, ignore_index=True))
 
 
 def _config(settings: Settings, counts: dict[str, int]) -> dict[str, object]:

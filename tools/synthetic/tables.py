@@ -8,7 +8,7 @@ import pandas as pd
 from tools.synthetic.catalogue import ItemDay
 from tools.synthetic.events import SESSION
 from tools.synthetic.searches import Lists
-from tools.synthetic.settings import Settings
+from tools.synthetic.settings import HOUR, Settings
 from tools.synthetic.world import World
 
 ANONYMOUS_SHARE = 0.02
@@ -62,6 +62,24 @@ def impression_table(
     if launched:
         columns["semantic_score"] = lists.semantic_score.astype(np.float32)
     return pd.DataFrame(columns)
+
+
+def score_table(settings: Settings, world: World, lists: Lists, day: int) -> pd.DataFrame:
+    """What the retrieval engine knew of the day's searches before they came: `semantic_score` per query and item, an hour before midnight.
+
+    One row per pair that the day's searches show. The score of a pair never changes, so this also holds before the feature's launch.
+    """
+    items = len(world.catalogue.item_id)
+    query = lists.query[lists.list_index]
+    pairs, first = np.unique(query * items + lists.item, return_index=True)
+    return pd.DataFrame(
+        {
+            "query": world.queries.text[pairs // items],
+            "item_id": world.catalogue.item_id[pairs % items],
+            "time": np.full(len(pairs), settings.day_start(day) - HOUR),
+            "semantic_score": lists.semantic_score[first].astype(np.float32),
+        }
+    )
 
 
 def item_table(world: World) -> pd.DataFrame:
