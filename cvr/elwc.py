@@ -32,6 +32,8 @@ from cvr.transforms import PAD
 
 SPEC_KEY, SEARCH_KEY, TIME_KEY = "list/spec", "list/search_id", "list/time"
 ITEM_KEY, POSITION_KEY, POPULARITY_KEY = "item/id", "item/position", "item/popularity"
+LONGEST_KEY = 100
+"""So that every length before a value takes one byte."""
 _PARTS = ("item", "action", "age")
 
 
@@ -41,7 +43,7 @@ def delay_key(task: str) -> str:
 
 
 def check_keys(spec: FeatureSpec) -> None:
-    """Raises CvrError where a task or feature would take the key of another, as a task and a feature of the same name would."""
+    """Raises CvrError where two keys are the same, as those of a task and a feature of the same name are, or one is too long."""
     layout = Layout.of(spec)
     sequences = [f"{name}/{part}" for name in layout.sequences for part in _PARTS]
     fixed = [SPEC_KEY, SEARCH_KEY, TIME_KEY, ITEM_KEY, POSITION_KEY, POPULARITY_KEY]
@@ -50,12 +52,15 @@ def check_keys(spec: FeatureSpec) -> None:
     twice = [key for key, count in keys.items() if count > 1]
     if twice:
         raise CvrError(f"format elwc has one key per task and feature, and {twice[0]!r} would stand for two; rename the task or feature")
+    longest = max(keys, key=lambda key: len(key.encode()))
+    if len(longest.encode()) > LONGEST_KEY:
+        raise CvrError(f"format elwc takes keys of at most {LONGEST_KEY} bytes, and {longest!r} is longer; rename the task or feature")
 
 
 def encode_elwc(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     """Serialises lists to ELWC records, vectorised over all of them. The columns are those of `cvr.records.encode`.
 
-    Raises CvrError where two keys are the same, ValueError where columns do not fit the spec.
+    Raises CvrError where two keys are the same or one is too long, ValueError where columns do not fit the spec.
     """
     layout = Layout.of(spec)
     check_keys(spec)
@@ -81,19 +86,54 @@ def _framed(tag: bytes, messages: list[bytes]) -> pa.Array:
     return _join(tag, _binary(payload, counts), array)
 
 
+class _ItemWriter(_Writer):
+    """Writes keys with one value per Example with far fewer pieces: of such an entry only the value, and for an int64 its lengths, vary."""
+
+    def one_float(self, keys: Sequence[str], values: np.ndarray) -> None:
+        """float32 [rows, keys]: all entries of a row are one piece."""
+        heads = [_head(key, b"\x12", 4) for key in keys]
+        block = np.empty((self._rows, sum(map(len, heads)) + 4 * len(heads)), np.uint8)
+        payload = np.ascontiguousarray(values, "<f4").view(np.uint8).reshape(self._rows, len(keys), 4)
+        end = 0
+        for place, head in enumerate(heads):
+            block[:, end : end + len(head)] = np.frombuffer(head, np.uint8)
+            block[:, end + len(head) : end + len(head) + 4] = payload[:, place]
+            end += len(head) + 4
+        self._append(block)
+
+    def one_int64(self, key: str, values: np.ndarray) -> None:
+        """int64 [rows]: an entry is a head, four bytes of which count the varint after them, and the varint."""
+        payload, counts = _varints(values)
+        head = np.frombuffer(_head(key, b"\x1a", 0), np.uint8)
+        block = np.tile(head, (self._rows, 1))
+        for place in (1, len(head) - 5, len(head) - 3, len(head) - 1):
+            block[:, place] += counts.astype(np.uint8)
+        self._append(block)
+        self._pieces.append(_binary(payload, counts))
+        self._size += counts
+
+    def _append(self, block: np.ndarray) -> None:
+        self._pieces.append(_binary(block.ravel(), np.full(self._rows, block.shape[1])))
+        self._size += block.shape[1]
+
+
+def _head(key: str, tag: bytes, size: int) -> bytes:
+    """What precedes a value of `size` bytes in an entry of `Features.feature`; all lengths take one byte (`check_keys`)."""
+    name = key.encode()
+    feature = bytes([0x12, size + 4]) + tag + bytes([size + 2, 0x0A, size])
+    return bytes([0x0A, len(name) + 2 + len(feature) + size, 0x0A, len(name)]) + name + feature
+
+
 def _item_examples(layout: Layout, columns: ListColumns) -> list[bytes]:
-    rows = len(columns.item)
-    one, writer = np.ones(rows, np.int64), _Writer(rows)
-    writer.int64(ITEM_KEY, columns.item, one)
-    writer.int64(POSITION_KEY, columns.position, one)
-    writer.float32(POPULARITY_KEY, columns.popularity, one)
+    writer = _ItemWriter(len(columns.item))
+    numbers = np.column_stack([columns.popularity, columns.labels, columns.item_num])
+    writer.one_float((POPULARITY_KEY, *layout.tasks, *layout.item_num), numbers)
+    for key, ids in ((ITEM_KEY, columns.item), (POSITION_KEY, columns.position)):
+        writer.one_int64(key, ids)
     for place, task in enumerate(layout.tasks):
-        writer.float32(task, columns.labels[:, place], one)
-        writer.int64(delay_key(task), columns.delay[:, place], one)
-    for place, name in enumerate(layout.item_num):
-        writer.float32(name, columns.item_num[:, place], one)
+        writer.one_int64(delay_key(task), columns.delay[:, place])
     for name in layout.item_cat:
-        writer.int64(name, columns.cat[name], one)
+        writer.one_int64(name, columns.cat[name])
     for name in layout.item_ragged:
         writer.int64(name, columns.bags[name].values, columns.bags[name].lengths.astype(np.int64))
     return writer.finish()

@@ -147,6 +147,15 @@ def test_a_key_that_would_stand_for_two_is_refused(old: str, new: str, key: str)
         elwc.encode_elwc(spec, random_columns(spec, 1))
 
 
+def test_a_key_of_the_greatest_length_and_one_that_is_longer() -> None:
+    longest = "p" * elwc.LONGEST_KEY
+    spec = parse_spec(SPEC.replace("price", longest))
+    columns = random_columns(spec, 3)
+    assert_same(elwc.decode_elwc(spec, elwc.encode_elwc(spec, columns)), columns)
+    with pytest.raises(CvrError, match="at most 100 bytes, and 'ppp"):
+        elwc.check_keys(parse_spec(SPEC.replace("price", longest + "p")))
+
+
 def test_foreign_records_are_refused() -> None:
     spec = tiny_spec()
     columns = random_columns(spec, 2)
