@@ -26,7 +26,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=[pattern for top in PACKAGES for pattern in (top, f"{top}.*")]),
-    package_data={"tools.report": ["*.j2"]},
+    package_data={"pipelines.validation": ["*.j2"], "tools.report": ["*.j2"]},
     install_requires=[
         "absl-py",
         "apache-beam>=2.60",
@@ -69,6 +69,7 @@ setup(
             "cvr-make-logs = tools.cli:make_logs",
             "cvr-serve = tools.cli:serve",
             "cvr-train = tools.cli:train",
+            "cvr-validate = tools.cli:validate",
         ]
     },
 )

@@ -52,3 +52,8 @@ def serve() -> None:
 def train() -> None:
     """Trains a ranker on search lists: `cvr.train`."""
     _run("cvr.train")
+
+
+def validate() -> None:
+    """Checks and describes published search lists: `pipelines.validate`."""
+    _run("pipelines.validate")

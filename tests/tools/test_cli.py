@@ -21,6 +21,7 @@ MAINS = {
     "make_logs": "tools.make_logs",
     "serve": "export.serve",
     "train": "cvr.train",
+    "validate": "pipelines.validate",
 }
 
 

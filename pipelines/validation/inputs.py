@@ -1,0 +1,136 @@
+"""What a validation reads: the manifests of published lists, and one element per record file that they name."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+
+import pydantic
+from apache_beam.io.filesystems import FileSystems
+
+from cvr.errors import CvrError
+from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest
+from cvr.schema import FeatureSpec, parse_spec
+from pipelines.lists import DAY_MS
+from pipelines.settings import format_time, parse_time
+from pipelines.write import check_filesystem, is_local
+
+LISTS, BASELINE = "lists", "baseline"
+_NUMBER = re.compile(r"part-(\d+)[^/]*$")
+_STARTS = {"train": "start", "validation": "validation_from", "test": "test_from"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder of published lists; `role` is `lists` or `baseline`."""
+
+    role: str
+    folder: str
+    spec_text: str
+    times: dict[str, tuple[int | None, int | None]]
+    """Per split its first time and the first one after it, ms or None."""
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """The spec of its records."""
+        return spec_of(self.spec_text)
+
+
+@dataclasses.dataclass(frozen=True)
+class Element:
+    """One record file: its split, its place among all files of its folder, and what the manifest says of it."""
+
+    role: str
+    split: str
+    number: int
+    path: str
+    day: str
+    lists: int
+    items: int
+    bytes: int
+    sha256: str
+    scored: bool
+    """Whether its lists take part in the second pass of the leak detector."""
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """(role, split, day, half): partitions of even and odd numbers are two samples of customers."""
+        number = _NUMBER.search(self.path)
+        return self.role, self.split, self.day, int(number.group(1)) % 2 if number else 0
+
+
+@functools.lru_cache(maxsize=4)
+def spec_of(text: str) -> FeatureSpec:
+    """A spec, parsed once per process."""
+    return parse_spec(text, f"spec in {MANIFEST_NAME}")
+
+
+def load(folder: str, flag: str) -> Manifest:
+    """The manifest of a folder on any of Beam's filesystems.
+
+    Raises CvrError where there is none, or where its records are in the format elwc, which holds too little to be validated.
+    """
+    check_filesystem(folder, flag)
+    manifest = load_manifest(folder) if is_local(folder) else _load_remote(folder)
+    if manifest.record_format != "lists":
+        raise CvrError(
+            f"--{flag}={folder} holds records of format {manifest.record_format}; only lists can be validated: build them from the "
+            "same log and flags with --format=lists, and validate those"
+        )
+    return manifest
+
+
+def _load_remote(folder: str) -> Manifest:
+    path = FileSystems.join(folder, MANIFEST_NAME)
+    if not FileSystems.exists(path):
+        raise CvrError(
+            f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ..."
+        )
+    with FileSystems.open(path) as file:
+        text = file.read()
+    try:
+        return Manifest.model_validate_json(text)
+    except pydantic.ValidationError as error:
+        raise CvrError(
+            f"{path} is no manifest of this version ({error.errors()[0]['msg']}); rebuild the lists"
+        ) from error
+
+
+def source_of(role: str, folder: str, manifest: Manifest) -> Source:
+    """A folder's source: its spec, and the time ranges of its splits from the flags it was built with."""
+    starts = {name: _flag_time(manifest, flag) for name, flag in _STARTS.items()}
+    names = [name for name in starts if name in manifest.splits]
+    ends = [starts[name] for name in names[1:]] + [_flag_time(manifest, "end")]
+    return Source(
+        role, folder, manifest.spec_text, {name: (starts[name], end) for name, end in zip(names, ends, strict=True)}
+    )
+
+
+def _flag_time(manifest: Manifest, flag: str) -> int | None:
+    text = manifest.flags.get(flag)
+    return None if text == format_time(None) else parse_time(text, flag)
+
+
+def elements_of(role: str, manifest: Manifest, scored_lists: int) -> list[Element]:
+    """One element per file. Of each split, files spread over its days are scored, until they hold `scored_lists` lists."""
+    found: list[Element] = []
+    for split, content in manifest.splits.items():
+        chosen = _spread(content.files, scored_lists)
+        for place, file in enumerate(content.files):
+            found.append(Element(role, split, len(found), **file.model_dump(), scored=place in chosen))
+    return found
+
+
+def _spread(files: list[RecordFile], lists: int) -> set[int]:
+    """Places of evenly spread files that hold about `lists` lists; all where there are no more."""
+    total = sum(file.lists for file in files)
+    step = max(1.0, total / max(lists, 1))
+    return {int(place * step) for place in range(len(files)) if int(place * step) < len(files)}
+
+
+def day_range(day: str) -> tuple[int, int]:
+    """First millisecond of a day (UTC) and of the next one."""
+    first = parse_time(day, "day")
+    assert first is not None
+    return first, first + DAY_MS
