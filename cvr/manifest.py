@@ -139,8 +139,13 @@ def load_manifest(folder: str | Path, formats: Sequence[str] = ("lists",)) -> Ma
     path = Path(folder) / MANIFEST_NAME
     if not path.is_file():
         raise CvrError(f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ...")
+    return parse_manifest(path.read_text(encoding="utf-8"), str(path), formats)
+
+
+def parse_manifest(text: str, path: str, formats: Sequence[str] = ("lists",)) -> Manifest:
+    """A manifest from its text; `path` is what errors name. Raises CvrError as `load_manifest` does."""
     try:
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        manifest = Manifest.model_validate_json(text)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise CvrError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; rebuild the lists with this version") from error
