@@ -15,8 +15,10 @@ from cvr import elwc, records, transforms
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest
 from cvr.schema import FeatureSpec, parse_spec
+from pipelines.job import build
 from pipelines.record_files import read_records
 from pipelines.write import write_records
+from tests.pipelines import logs
 from tests.support import SPEC, random_columns, tiny_spec
 
 
@@ -183,6 +185,14 @@ def test_a_build_holds_the_same_lists_in_both_formats(both_formats: Path) -> Non
         for path, columns in zip(paths, expected, strict=True):
             assert_same(elwc.decode_elwc(spec, read_records(path)), columns)
             assert_same(read_with_tf_ranking(spec, [path]), columns)
+
+
+def test_a_build_refuses_a_spec_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    log = logs.write_log(tmp_path / "log", *logs.small_log())
+    spec = logs.SPEC.replace("  click: {events", "  price: {events")
+    with pytest.raises(CvrError, match="'price' would stand for two"):
+        build(logs.settings(log, tmp_path / "lists", spec, record_format="elwc"))
+    assert not (tmp_path / "lists").exists()
 
 
 def test_readers_of_lists_refuse_the_format(both_formats: Path) -> None:

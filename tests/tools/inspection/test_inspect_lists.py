@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from absl import flags
 
 from cvr.errors import CvrError
 from cvr.stored import Selection, StoredLists
 from cvr.tables import to_arrow
 from cvr.transforms import hash_strings
+from tests.commands import run_main
 from tools import inspect_lists
 
 Command = Callable[..., str]
@@ -27,15 +27,7 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
     """`python -m tools.inspect_lists <arguments>`; gives what it prints."""
 
     def run(*arguments: str) -> str:
-        before = set(flags.FLAGS)
-        try:
-            inspect_lists.define_flags()
-            flags.FLAGS(["inspect_lists", *arguments])
-            inspect_lists.main([])
-        finally:
-            for name in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, name)
-            flags.FLAGS.unparse_flags()
+        run_main(inspect_lists, *arguments)
         return capsys.readouterr().out
 
     return run
