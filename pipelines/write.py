@@ -8,6 +8,7 @@ Files go to `<output>/data-<id>/<split>/<day>/part-<partition>.tfrecord.gz` thro
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 import shutil
 import struct
@@ -98,8 +99,14 @@ def check_filesystem(path: str, flag: str) -> None:
     """Raises CvrError for a path of a filesystem that Beam does not have here."""
     try:
         FileSystems.get_filesystem(path)
-    except ValueError as error:
-        raise CvrError(f"--{flag}={path}: {error}; the extras gcs and aws of this package bring more filesystems") from error
+        missing = path.startswith("s3://") and importlib.util.find_spec("boto3") is None  # Beam notices that at the first access
+    except (ValueError, OSError) as error:
+        if not path.startswith("gs://"):
+            raise CvrError(f"--{flag}={path}: {error}; the extras gcs and aws of this package bring more filesystems") from error
+        missing = True
+    if missing:
+        extra = "aws" if path.startswith("s3://") else "gcs"
+        raise CvrError(f"--{flag}={path}: this filesystem needs the extra {extra!r}: pip install 'cvr[{extra}]'")
 
 
 def _left_behind(output: str) -> list[str]:

@@ -25,6 +25,7 @@ from pipelines import runners
 from pipelines.beam_flags import check_beam_flags
 from pipelines.job import build
 from pipelines.record_files import read_records
+from pipelines.write import check_filesystem
 from tests.pipelines.logs import settings, small_log, write_log
 
 PORTABLE = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
@@ -289,3 +290,18 @@ def test_ctrl_c_while_a_command_imports(tmp_path: Path, project_root: Path) -> N
     )
     assert found.returncode == -signal.SIGINT
     assert found.stderr == "\ninterrupted; nothing was published, run the same command again\n"
+
+
+def test_filesystems_that_need_an_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CvrError, match=r"--input=s3://logs: this filesystem needs the extra 'aws': pip install 'cvr\[aws\]'"):
+        check_filesystem("s3://logs", "input")
+    monkeypatch.setattr("pipelines.write.FileSystems.get_filesystem", _raise_value_error)
+    with pytest.raises(CvrError, match=r"--output=gs://lists: this filesystem needs the extra 'gcs'"):
+        check_filesystem("gs://lists", "output")
+    with pytest.raises(CvrError, match="--output=made-up://lists: no such filesystem; the extras"):
+        check_filesystem("made-up://lists", "output")
+
+
+def _raise_value_error(path: str) -> None:
+    raise ValueError("no such filesystem")
