@@ -26,9 +26,10 @@ from tensorflow.core.example import example_pb2, feature_pb2
 from tensorflow_serving.apis import input_pb2
 
 from cvr.errors import CvrError
-from cvr.records import Bag, Histories, Layout, ListColumns, _binary, _check_columns, _varints, _Writer
+from cvr.records import Bag, Histories, Layout, ListColumns, _check_columns
 from cvr.schema import FeatureSpec
 from cvr.transforms import PAD
+from cvr.wire import ExampleWriter, binary, varints
 
 SPEC_KEY, SEARCH_KEY, TIME_KEY = "list/spec", "list/search_id", "list/time"
 ITEM_KEY, POSITION_KEY, POPULARITY_KEY = "item/id", "item/position", "item/popularity"
@@ -79,14 +80,13 @@ def _join(*pieces: pa.Array | bytes) -> pa.Array:
     return pc.binary_join_element_wise(*typed, pa.scalar(b"", pa.large_binary()))
 
 
-def _framed(tag: bytes, messages: list[bytes]) -> pa.Array:
+def _framed(tag: bytes, messages: pa.Array) -> pa.Array:
     """Messages as fields of the message around them: tag, length, bytes."""
-    array = pa.array(messages, pa.large_binary())
-    payload, counts = _varints(pc.binary_length(array).to_numpy())
-    return _join(tag, _binary(payload, counts), array)
+    payload, counts = varints(pc.binary_length(messages).to_numpy())
+    return _join(tag, binary(payload, counts), messages)
 
 
-class _ItemWriter(_Writer):
+class _ItemWriter(ExampleWriter):
     """Writes keys with one value per Example with far fewer pieces: of such an entry only the value, and for an int64 its lengths, vary."""
 
     def one_float(self, keys: Sequence[str], values: np.ndarray) -> None:
@@ -103,17 +103,17 @@ class _ItemWriter(_Writer):
 
     def one_int64(self, key: str, values: np.ndarray) -> None:
         """int64 [rows]: an entry is a head, four bytes of which count the varint after them, and the varint."""
-        payload, counts = _varints(values)
+        payload, counts = varints(values)
         head = np.frombuffer(_head(key, b"\x1a", 0), np.uint8)
         block = np.tile(head, (self._rows, 1))
         for place in (1, len(head) - 5, len(head) - 3, len(head) - 1):
             block[:, place] += counts.astype(np.uint8)
         self._append(block)
-        self._pieces.append(_binary(payload, counts))
+        self._pieces.append(binary(payload, counts))
         self._size += counts
 
     def _append(self, block: np.ndarray) -> None:
-        self._pieces.append(_binary(block.ravel(), np.full(self._rows, block.shape[1])))
+        self._pieces.append(binary(block.ravel(), np.full(self._rows, block.shape[1])))
         self._size += block.shape[1]
 
 
@@ -124,7 +124,7 @@ def _head(key: str, tag: bytes, size: int) -> bytes:
     return bytes([0x0A, len(name) + 2 + len(feature) + size, 0x0A, len(name)]) + name + feature
 
 
-def _item_examples(layout: Layout, columns: ListColumns) -> list[bytes]:
+def _item_examples(layout: Layout, columns: ListColumns) -> pa.Array:
     writer = _ItemWriter(len(columns.item))
     numbers = np.column_stack([columns.popularity, columns.labels, columns.item_num])
     writer.one_float((POPULARITY_KEY, *layout.tasks, *layout.item_num), numbers)
@@ -139,9 +139,9 @@ def _item_examples(layout: Layout, columns: ListColumns) -> list[bytes]:
     return writer.finish()
 
 
-def _context_examples(layout: Layout, columns: ListColumns) -> list[bytes]:
+def _context_examples(layout: Layout, columns: ListColumns) -> pa.Array:
     rows = len(columns.lengths)
-    one, writer = np.ones(rows, np.int64), _Writer(rows)
+    one, writer = np.ones(rows, np.int64), ExampleWriter(rows)
     writer.int64(SPEC_KEY, np.full(rows, layout.fingerprint), one)
     writer.bytes_(SEARCH_KEY, [s.encode() if isinstance(s, str) else bytes(s) for s in columns.search_id])
     writer.int64(TIME_KEY, columns.time, one)

@@ -16,14 +16,14 @@ Keys of a list of n items, T tasks (all numbers list-major, item by item):
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import tensorflow as tf
 
 from cvr.schema import FeatureSpec
+from cvr.wire import ExampleWriter, segment_sums, varint_bags
 
 Tensors = dict[str, tf.Tensor]
 
@@ -71,6 +71,29 @@ class Bag:
     lengths: np.ndarray
 
 
+class CodedBag(Bag):
+    """Bags of which many are equal: `distinct` ones and, per row, which of them it is (`codes` int64 [rows])."""
+
+    def __init__(self, distinct: Bag, codes: np.ndarray) -> None:
+        object.__setattr__(self, "distinct", distinct)
+        object.__setattr__(self, "codes", codes)
+
+    distinct: Bag
+    codes: np.ndarray
+
+    @functools.cached_property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
+        """Ids per row, int64 [rows]."""
+        return self.distinct.lengths[self.codes]
+
+    @functools.cached_property
+    def values(self) -> np.ndarray:  # type: ignore[override]
+        """The ids of all rows, one row after the other, int64 [M]."""
+        starts = (np.cumsum(self.distinct.lengths) - self.distinct.lengths)[self.codes]
+        within = np.arange(int(self.lengths.sum())) - np.repeat(np.cumsum(self.lengths) - self.lengths, self.lengths)
+        return self.distinct.values[np.repeat(starts, self.lengths) + within]
+
+
 @dataclasses.dataclass(frozen=True)
 class Histories:
     """Histories of L lists: `item`, `action` int64 [S], `age` float32 [S] seconds, most recent first; `lengths` int64 [L]."""
@@ -96,81 +119,8 @@ class ListColumns:
     context_num: np.ndarray
     item_num: np.ndarray
     cat: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    bags: dict[str, Bag] = dataclasses.field(default_factory=dict)
+    bags: Mapping[str, Bag] = dataclasses.field(default_factory=dict)
     sequences: dict[str, Histories] = dataclasses.field(default_factory=dict)
-
-
-def _varints(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Base-128 varints of int64 values: (bytes uint8 [total], bytes per value int64 [N])."""
-    unsigned = values.astype(np.int64).view(np.uint64)
-    counts = np.ones(len(unsigned), np.int64)
-    for group in range(1, 10):
-        counts += unsigned >= np.uint64(1 << (7 * group))
-    width = int(counts.max(initial=1))
-    shifts = (7 * np.arange(width)).astype(np.uint64)
-    groups = ((unsigned[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
-    place = np.arange(width)
-    groups |= np.where(place < counts[:, None] - 1, np.uint8(0x80), np.uint8(0))
-    return groups[place < counts[:, None]], counts
-
-
-def _binary(payload: np.ndarray, sizes: np.ndarray) -> pa.Array:
-    """Arrow binaries that cut a byte buffer into consecutive pieces of the given sizes."""
-    offsets = np.zeros(len(sizes) + 1, np.int64)
-    np.cumsum(sizes, out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(payload))]
-    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(sizes), buffers)
-
-
-def _segment_sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    ends = np.cumsum(lengths)
-    sums = np.concatenate([[0], np.cumsum(values)])
-    return sums[ends] - sums[ends - lengths]
-
-
-class _Writer:
-    """Collects the features of L Examples and joins their wire format in one pass of memory copies."""
-
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self._pieces: list[pa.Array | pa.Scalar] = []
-        self._size = np.zeros(rows, np.int64)
-
-    def _varint_piece(self, values: np.ndarray) -> tuple[pa.Array, np.ndarray]:
-        payload, counts = _varints(values)
-        return _binary(payload, counts), counts
-
-    def _add(self, key: str, list_tag: bytes, body: pa.Array, body_size: np.ndarray) -> None:
-        # Features.feature entry = 0x0A len { 0x0A len key, 0x12 len { list_tag len { 0x0A len body } } }
-        inner, inner_size = self._varint_piece(body_size)
-        list_size = 1 + inner_size + body_size
-        outer, outer_size = self._varint_piece(list_size)
-        feature_size = 1 + outer_size + list_size
-        feature, feature_len = self._varint_piece(feature_size)
-        name = key.encode()
-        head = b"\x0a" + bytes([len(name)]) + name + b"\x12"
-        entry_size = len(head) + feature_len + feature_size
-        entry, entry_len = self._varint_piece(entry_size)
-        self._pieces += [b"\x0a", entry, head, feature, list_tag, outer, b"\x0a", inner, body]
-        self._size += 1 + entry_len + entry_size
-
-    def int64(self, key: str, values: np.ndarray, lengths: np.ndarray) -> None:
-        payload, counts = _varints(np.ravel(values))
-        sizes = _segment_sums(counts, lengths)
-        self._add(key, b"\x1a", _binary(payload, sizes), sizes)
-
-    def float32(self, key: str, values: np.ndarray, lengths: np.ndarray) -> None:
-        payload = np.ascontiguousarray(np.ravel(values), "<f4").view(np.uint8)
-        self._add(key, b"\x12", _binary(payload, 4 * lengths), 4 * lengths)
-
-    def bytes_(self, key: str, values: Sequence[bytes]) -> None:
-        array = pa.array(values, pa.large_binary())
-        self._add(key, b"\x0a", array, pc.binary_length(array).to_numpy().astype(np.int64))
-
-    def finish(self) -> list[bytes]:
-        size, _ = self._varint_piece(self._size)
-        pieces = [pa.scalar(p, pa.large_binary()) if isinstance(p, bytes) else p for p in [b"\x0a", size, *self._pieces]]
-        return pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary())).to_pylist()
 
 
 def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
@@ -181,7 +131,7 @@ def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     if not rows:
         return []
     one, sizes, tasks = np.ones(rows, np.int64), columns.lengths.astype(np.int64), len(layout.tasks)
-    writer = _Writer(rows)
+    writer = ExampleWriter(rows)
     writer.int64("spec", np.full(rows, layout.fingerprint), one)
     writer.bytes_("search_id", [s.encode() if isinstance(s, str) else bytes(s) for s in columns.search_id])
     writer.int64("time", columns.time, one)
@@ -194,18 +144,21 @@ def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     writer.float32("item_num", columns.item_num, sizes * len(layout.item_num))
     for name in layout.context_cat + layout.item_cat:
         writer.int64(f"c/{name}", columns.cat[name], sizes if name in layout.item_cat else one)
-    for name in layout.context_ragged:
-        writer.int64(f"r/{name}", columns.bags[name].values, columns.bags[name].lengths.astype(np.int64))
-    for name in layout.item_ragged:
-        bag = columns.bags[name]
-        writer.int64(f"r/{name}", bag.values, _segment_sums(bag.lengths, sizes))
-        writer.int64(f"r/{name}/n", bag.lengths, sizes)
+    for name in layout.context_ragged + layout.item_ragged:
+        bag, of_items = columns.bags[name], name in layout.item_ragged
+        pieces = sizes if of_items else one
+        if isinstance(bag, CodedBag):
+            writer.varints(f"r/{name}", *varint_bags(bag.distinct.values, bag.distinct.lengths, bag.codes), pieces)
+        else:
+            writer.int64(f"r/{name}", bag.values, segment_sums(bag.lengths, pieces))
+        if of_items:
+            writer.int64(f"r/{name}/n", bag.lengths, sizes)
     for name in layout.sequences:
         sequence = columns.sequences[name]
         for part in ("item", "action"):
             writer.int64(f"s/{name}/{part}", getattr(sequence, part), sequence.lengths.astype(np.int64))
         writer.float32(f"s/{name}/age", sequence.age, sequence.lengths.astype(np.int64))
-    return writer.finish()
+    return writer.finish().to_pylist()
 
 
 def _check_columns(layout: Layout, columns: ListColumns) -> None:

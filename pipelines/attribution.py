@@ -13,12 +13,12 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvr.schema import Task
 from cvr.transforms import PAD
 from pipelines.batches import column, mix
 from pipelines.counts import Counts, delay_histogram
+from pipelines.settings import Plan
 
 NONE = -1
 _NEVER = np.iinfo(np.int64).max
@@ -37,6 +37,14 @@ def _keys(table: pa.Table, scope: str) -> np.ndarray:
     return mix(column(table, scope), column(table, "item"))
 
 
+def _perhaps_in(keys: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Rows whose key's lowest 20 bits are those of a wanted key: all that are wanted and few others, found without a hash table."""
+    low = np.int64(2**20 - 1)
+    there = np.zeros(2**20, bool)
+    there[wanted & low] = True
+    return np.flatnonzero(there[keys & low])
+
+
 def _meet(impressions: pa.Table, engagements: pa.Table) -> tuple[_Side, _Side]:
     """The rows that may belong together: equal codes, and only those, mean the same search or customer and the same item."""
     search, customer = column(engagements, "search"), column(engagements, "customer")
@@ -51,10 +59,11 @@ def _meet(impressions: pa.Table, engagements: pa.Table) -> tuple[_Side, _Side]:
         events = np.flatnonzero(chosen)
         found, distinct = pd.factorize(_keys(engagements, scope)[events])
         wanted[events] = found + offset
-        near = pc.index_in(pa.array(_keys(impressions, scope)), value_set=pa.array(distinct))
-        rows = np.flatnonzero(near.is_valid().to_numpy(zero_copy_only=False))
-        shown.append(rows)
-        codes.append(near.drop_null().to_numpy().astype(np.int64) + offset)
+        keys = _keys(impressions, scope)
+        rows = _perhaps_in(keys, distinct)
+        place = pd.Index(distinct).get_indexer(keys[rows])
+        shown.append(rows[place >= 0])
+        codes.append(place[place >= 0] + offset)
         offset += len(distinct)
     rows = np.concatenate([*shown, np.zeros(0, np.int64)])
     events = np.flatnonzero(wanted >= 0)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from cvr.errors import run_main
+from cvr.errors import CvrError, run_main
 from cvr.manifest import Manifest
-from cvr.schema import load_spec
+from cvr.schema import load_spec, parse_duration
 from pipelines.beam_flags import check_beam_flags, parse_flags
 from pipelines.job import build
 from pipelines.settings import Settings, parse_time
@@ -36,8 +36,17 @@ def define_flags() -> None:
         "drop_unconverted", "train", ["train", "all", "none"],
         "Where lists without an engagement of the primary task are dropped: train (and validation), all splits, or none.",
     )  # fmt: skip
+    flags.DEFINE_float("sampling_rate", 1.0, "Share of the training lists that is kept, drawn by search id.")
+    flags.DEFINE_integer("sampling_seed", 0, "Seed of that draw; a smaller rate's lists are among a greater one's.")
+    flags.DEFINE_string("popularity_bucket", "1h", "Time grain of the popularity baseline; none leaves it out.")
     flags.DEFINE_integer(
-        "partitions", 8, "Hash partitions of customers; one should hold about 300,000 rows.", lower_bound=1
+        "partitions", 0, "Hash partitions of customers, of about 300,000 rows each; 0 counts them by the input's size.", lower_bound=0
+    )
+    flags.DEFINE_integer(
+        "split_rows", 500_000, "Customers with more rows than this are split by time, so that no partition is much larger.", lower_bound=1
+    )
+    flags.DEFINE_boolean(
+        "spill", None, "Shuffle through files in the output; by default where the output is local and so is the runner."
     )
     flags.DEFINE_enum("format", "lists", ["lists", "elwc"], "Record format: our lists, or ExampleListWithContext for TF-Ranking.")
     flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
@@ -60,7 +69,22 @@ def _settings() -> Settings:
         partitions=FLAGS.partitions,
         max_bad_fraction=FLAGS.max_bad_fraction,
         record_format=FLAGS.format,
+        sampling_rate=FLAGS.sampling_rate,
+        sampling_seed=FLAGS.sampling_seed,
+        popularity_bucket=_bucket(FLAGS.popularity_bucket),
+        split_rows=FLAGS.split_rows,
+        spill=FLAGS.spill,
     )
+
+
+def _bucket(text: str) -> int | None:
+    """`1h` -> ms, `none` -> None. Raises CvrError for anything else."""
+    if text == "none":
+        return None
+    try:
+        return max(parse_duration(text), 1)
+    except ValueError as error:
+        raise CvrError(f"--popularity_bucket={text}: {error}; or none") from error
 
 
 def _report(manifest: Manifest, seconds: float) -> None:
@@ -71,7 +95,7 @@ def _report(manifest: Manifest, seconds: float) -> None:
     print(f"read: {rows}; duplicates: {sum(counts['duplicates'].values()):,}")
     for task, found in counts["attribution"].items():
         numbers = ", ".join(
-            f"{key.replace('_', ' ')} {found[key]:,}" for key in ("attributed", "out_of_window", "unattributed")
+            f"{key.replace('_', ' ')} {found[key]:,}" for key in ("attributed", "out_of_window", "unattributed", "duplicate")
         )
         print(f"task {task}: engagements {numbers}")
     print("lists: " + ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts["lists"].items()))

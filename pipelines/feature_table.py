@@ -17,9 +17,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.transforms import EMPTY, PAD
-from pipelines.batches import column, hash_column, mix
+from pipelines.batches import column, mix
 from pipelines.settings import FeatureTable
-from pipelines.values import absent_mask, as_integers, as_text
+from pipelines.values import absent_mask, as_integers, hash_texts
 
 KEY, TIME = "#key", "time"
 
@@ -30,7 +30,7 @@ def hash_keys(table: pa.Table, names: Sequence[str]) -> np.ndarray:
     for name in names:
         if name not in table.column_names:
             return np.full(len(table), PAD, np.int64)
-        part = hash_column(as_text(table.column(name), name), PAD)
+        part = hash_texts(table.column(name), name, PAD)
         known &= (part != PAD) & (part != EMPTY)
         keys = mix(keys, part)
     return np.where(known, keys, PAD)

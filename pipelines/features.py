@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import datetime
+import functools
 
 import numpy as np
 import pyarrow as pa
 
-from cvr.records import Bag, Histories, ListColumns
+from cvr.records import Bag, CodedBag, Histories, ListColumns
 from cvr.schema import Feature
 from cvr.transforms import EMPTY, FIRST_ID, UNSEEN, UNSEEN_VALUE, char_ngrams, hash_strings
 from pipelines import aggregates, history
-from pipelines.aggregates import CountTable
-from pipelines.batches import column, encode_dictionary
-from pipelines.lists import DAY_MS, Lists
-from pipelines.settings import Component, Plan
+from pipelines.batches import coded, column
+from pipelines.exchange import ANSWERS, ITEMS, answered
+from pipelines.lists import DAY_MS, DELAY
+from pipelines.prepare import HISTORY, LISTS, ROWS, Tables
+from pipelines.settings import Place, Plan
 from pipelines.values import ABSENT
 
 _EPOCH = datetime.date(1970, 1, 1)
-
-
-def _ids(distinct: np.ndarray) -> np.ndarray:
-    """Ids of distinct texts and, last, of null."""
-    hashed = hash_strings(distinct).numpy() if len(distinct) else np.zeros(0, np.int64)
-    return np.append(np.where(distinct == ABSENT, UNSEEN, hashed), EMPTY).astype(np.int64)
 
 
 def split_values(text: str, separator: str) -> list[str]:
@@ -31,9 +27,9 @@ def split_values(text: str, separator: str) -> list[str]:
     return [part for part in (piece.strip() for piece in text.split(separator)) if part]
 
 
-def _bags(distinct: np.ndarray, feature: Feature) -> Bag:
-    """Bags of ids of distinct texts and, last, of null; never an empty bag."""
-    texts = np.append(distinct, "")
+def bags_of(distinct: np.ndarray, feature: Feature) -> Bag:
+    """Bags of ids of distinct texts, then that of null and that of an absent column; never an empty bag."""
+    texts = np.append(distinct, ["", ABSENT]).astype(object)
     if feature.kind == "text":
         ragged = char_ngrams(texts.tolist(), feature.ngrams, feature.max_chars)
         values, lengths = ragged.values.numpy(), ragged.row_lengths().numpy()
@@ -41,10 +37,7 @@ def _bags(distinct: np.ndarray, feature: Feature) -> Bag:
         parts = [split_values(text, feature.separator or "") or [""] for text in texts]
         lengths = np.array([len(part) for part in parts], np.int64)
         values = hash_strings([value for part in parts for value in part]).numpy()
-    absent = texts == ABSENT
-    if absent.any():
-        return _replace(Bag(values, lengths), absent, UNSEEN)
-    return Bag(values, lengths)
+    return _replace(Bag(values, lengths), texts == ABSENT, UNSEEN)
 
 
 def _replace(bag: Bag, rows: np.ndarray, value: int) -> Bag:
@@ -56,132 +49,134 @@ def _replace(bag: Bag, rows: np.ndarray, value: int) -> Bag:
     return Bag(values, lengths)
 
 
-def _gather(bag: Bag, rows: np.ndarray) -> Bag:
-    """The bags of the given rows, one after the other."""
-    lengths = bag.lengths[rows]
-    starts = np.repeat((np.cumsum(bag.lengths) - bag.lengths)[rows], lengths)
-    within = np.arange(len(starts)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    return Bag(bag.values[starts + within], lengths)
-
-
 class Encoder:
-    """Encodes the features of one partition's lists.
+    """Encodes the features of one partition's lists from the tables of `pipelines.prepare` and the answers of other partitions."""
 
-    Args:
-      plan: the spec and what it needs.
-      lists: the lists.
-      engagements: the partition's engagements, for histories.
-      items: attributes of all items, sorted by `item` and each once, or None.
-      tables: counts of every component.
-    """
+    def __init__(self, plan: Plan, tables: Tables) -> None:
+        self._plan, self._tables = plan, tables
+        self._rows, self._lists = tables[ROWS], tables[LISTS]
+        self._lengths, self._time = column(self._lists, "length"), column(self._lists, "time")
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._item = column(self._rows, "item")
 
-    def __init__(
-        self,
-        plan: Plan,
-        lists: Lists,
-        engagements: pa.Table,
-        items: pa.Table | None,
-        tables: dict[Component, CountTable],
-    ) -> None:
-        self._plan, self._lists, self._engagements, self._tables = plan, lists, engagements, tables
-        self._item = column(lists.rows, "item")
-        self._items, self._item_place = self._join(items)
+    @functools.cached_property
+    def _item_row(self) -> np.ndarray:
+        """The row of each impression's item in the table of items, one past the end for an item that has no attributes. int64 [N]."""
+        asked, items = column(self._rows, "i"), self._tables[ITEMS]
+        row = np.full(int(asked.max(initial=0)) + 1, len(items), np.int64)
+        row[column(items, "place")] = np.arange(len(items))
+        return row[asked]
 
-    def _join(self, items: pa.Table | None) -> tuple[pa.Table | None, np.ndarray]:
-        """(attributes of this partition's items, the row of each impression in them or one past the end). int64 [N]."""
-        if items is None or not len(items):
-            return None, np.zeros(len(self._item), np.int64)
-        distinct, back = np.unique(self._item, return_inverse=True)
-        known = column(items, "item")
-        place = np.minimum(np.searchsorted(known, distinct), len(known) - 1)
-        hit = known[place] == distinct
-        row = np.where(hit, np.cumsum(hit) - 1, hit.sum())
-        return items.take(pa.array(place[hit])), row[back]
+    def _too_early(self, feature: Feature) -> np.ndarray | None:
+        """Mask of the feature's values [L] or [N] from before its first day; None without any."""
+        if feature.introduced_on is None:
+            return None
+        early = self._time < (feature.introduced_on - _EPOCH).days * DAY_MS
+        if not early.any():
+            return None
+        return early if feature.level == "context" else np.repeat(early, self._lengths)
 
-    def _too_early(self, feature: Feature, level: str) -> np.ndarray:
-        first = (feature.introduced_on - _EPOCH).days * DAY_MS if feature.introduced_on else None
-        early = np.zeros(len(self._lists.time), bool) if first is None else self._lists.time < first
-        return early if level == "context" else np.repeat(early, self._lists.lengths)
-
-    def _rows(self, feature: Feature) -> np.ndarray | slice:
-        return self._lists.starts if feature.level == "context" else slice(None)
-
-    def _numbers(self, feature: Feature) -> np.ndarray:
-        if feature.aggregate:
-            return self._aggregate(feature)
+    def _origin(self, feature: Feature) -> tuple[pa.Table | None, str, np.ndarray | slice | None]:
+        """(table that a column is in, its name, its rows): None for a catalogue that is not there, and for all rows."""
         origin, _, name = (feature.column or "").partition(".")
         if origin == "impression":
-            return column(self._lists.rows, f"n:{name}")[self._rows(feature)]
-        if self._items is None:
-            return np.full(len(self._item), UNSEEN_VALUE)[self._rows(feature)]
-        return np.append(column(self._items, f"n:{name}"), np.nan)[self._item_place][self._rows(feature)]
+            return self._rows, name, self._starts if feature.level == "context" else None
+        if ITEMS not in self._tables:
+            return None, name, None
+        return self._tables[ITEMS], name, self._item_row[self._starts] if feature.level == "context" else self._item_row
+
+    def _size(self, feature: Feature) -> int:
+        return len(self._time) if feature.level == "context" else len(self._item)
+
+    def _plain(self, feature: Feature, kind: str, null: float, absent: float) -> np.ndarray:
+        """Carried numbers or ids of a feature; `null` for an item that the catalogue lacks, `absent` without a catalogue."""
+        table, name, rows = self._origin(feature)
+        if table is None:
+            return np.full(self._size(feature), absent)
+        values = column(table, f"{kind}:{name}")
+        if table is not self._rows:
+            values = np.append(values, np.array(null, values.dtype))
+        return values if rows is None else values[rows]
+
+    def _count(self, place: Place, level: str) -> np.ndarray:
+        """A count for each list or row, int64 [L] or [N]."""
+        number, index = place
+        question = self._plan.questions[number]
+        table = self._rows if question.per_item else self._lists
+        if f"q:{number}" in table.column_names:
+            places = column(table, f"q:{number}")
+            values = answered(self._tables.get(ANSWERS), number, places, len(question.counts))[:, index]
+        else:
+            values = column(table, f"v:{number}:{index}")
+        return values if question.per_item or level == "context" else np.repeat(values, self._lengths)
+
+    def _known(self, place: Place, level: str) -> np.ndarray:
+        """Which lists or rows have a key for a question, bool [L] or [N]."""
+        number, _ = place
+        question = self._plan.questions[number]
+        table = self._rows if question.per_item else self._lists
+        name = f"q:{number}" if f"q:{number}" in table.column_names else f"k:{number}"
+        known = column(table, name) >= 0
+        return known if question.per_item or level == "context" else np.repeat(known, self._lengths)
 
     def _aggregate(self, feature: Feature) -> np.ndarray:
         assert feature.aggregate is not None
-        rows, rows_of = self._lists.rows, self._rows(feature)
-        columns: dict[str, np.ndarray] = {name: column(rows, name)[rows_of] for name in feature.aggregate.by}
-        times = self._lists.time if feature.level == "context" else np.repeat(self._lists.time, self._lists.lengths)
-        keys = aggregates.keys_of(feature.aggregate.by, columns, len(times))
-        tables = [self._tables[component] for component in self._plan.components_of(feature.name)]
-        return aggregates.value(feature.aggregate, tables, keys, times)
+        places = self._plan.places(feature.name)
+        counts = [self._count(place, feature.level) for place in places]
+        return aggregates.rate(feature.aggregate, counts, self._known(places[0], feature.level))
 
     def matrix(self, level: str) -> np.ndarray:
         """All stored numericals of a level in spec order, float32 [L or N, C]."""
-        size = len(self._lists.time) if level == "context" else len(self._item)
         features = self._plan.spec.select(kind="numerical", level=level, stored=True)
-        values = np.empty((size, len(features)), np.float32)
-        largest = np.finfo(np.float32).max
+        values = np.empty((len(self._time) if level == "context" else len(self._item), len(features)), np.float32)
         for place, feature in enumerate(features):
-            numbers = self._numbers(feature)
-            numbers = np.where(np.isneginf(numbers), numbers, np.clip(numbers, -largest, largest))
-            values[:, place] = np.where(self._too_early(feature, level), UNSEEN_VALUE, numbers)
+            values[:, place] = self._aggregate(feature) if feature.aggregate else self._plain(feature, "n", np.nan, UNSEEN_VALUE)
+            early = self._too_early(feature)
+            if early is not None:
+                values[early, place] = UNSEEN_VALUE
         return values
-
-    def _texts(self, feature: Feature) -> tuple[np.ndarray, np.ndarray]:
-        """(codes of the feature's rows, distinct texts); one past the last text is null."""
-        origin, _, name = (feature.column or "").partition(".")
-        if origin == "impression":
-            codes, distinct = encode_dictionary(self._lists.rows.column(f"s:{name}"))
-            return codes[self._rows(feature)], distinct
-        if self._items is None:
-            return np.zeros(len(self._item), np.int64)[self._rows(feature)], np.array([ABSENT], object)
-        codes, distinct = encode_dictionary(self._items.column(f"s:{name}"))
-        return np.append(codes, len(distinct))[self._item_place][self._rows(feature)], distinct
 
     def categories(self, feature: Feature) -> np.ndarray:
         """Ids of a categorical with one value, int64 [L or N]."""
-        codes, distinct = self._texts(feature)
-        return np.where(self._too_early(feature, feature.level), UNSEEN, _ids(distinct)[codes])
+        ids = self._plain(feature, "c", EMPTY, UNSEEN).astype(np.int64, copy=False)
+        early = self._too_early(feature)
+        return ids if early is None else np.where(early, UNSEEN, ids)
 
-    def bags(self, feature: Feature) -> Bag:
+    def bags(self, feature: Feature) -> CodedBag:
         """Ids of a text or of a categorical with several values."""
-        codes, distinct = self._texts(feature)
-        found = _gather(_bags(distinct, feature), codes)
-        early = self._too_early(feature, feature.level)
-        return _replace(found, early, UNSEEN) if early.any() else found
+        table, name, rows = self._origin(feature)
+        if table is None:
+            codes, distinct = np.ones(self._size(feature), np.int64), np.zeros(0, object)
+        else:
+            codes, texts = coded(table, f"s:{name}")
+            distinct = texts.to_numpy(zero_copy_only=False)
+            codes = np.append(codes, len(distinct)) if table is not self._rows else codes
+            codes = codes if rows is None else codes[rows]
+        early = self._too_early(feature)
+        return CodedBag(bags_of(distinct, feature), codes if early is None else np.where(early, len(distinct) + 1, codes))
 
     def histories(self, feature: Feature) -> Histories:
         """Histories of the lists' customers."""
-        assert feature.history is not None
-        customers = column(self._lists.rows, "customer")[self._lists.starts]
-        found = history.histories(self._engagements, customers, self._lists.time, feature.history, self._plan)
-        return history.with_unseen(found, self._too_early(feature, "context"))
+        events, lengths = self._tables[f"{HISTORY}{feature.name}"], column(self._lists, f"h:{feature.name}")
+        found = Histories(column(events, "item"), column(events, "action"), column(events, "age"), lengths)
+        early = self._too_early(feature)
+        return found if early is None else history.with_unseen(found, early)
 
     def columns(self) -> ListColumns:
         """Everything that a record holds."""
-        lists, spec = self._lists, self._plan.spec
-        times = np.repeat(lists.time, lists.lengths)
-        stored = spec.select(stored=True)
-        popularity = self._tables[self._plan.popularity].between(self._item, times, 1, None, 0)
+        stored = self._plan.spec.select(stored=True)
+        popularity = self._plan.popularity
+        counted = np.full(len(self._item), np.nan) if popularity is None else self._count(popularity, "item")
+        delay = np.stack([column(self._rows, f"{DELAY}{name}") for name in self._plan.tasks], axis=1)
         return ListColumns(
-            search_id=lists.rows.column("search_id").to_numpy()[lists.starts],
-            time=lists.time,
-            lengths=lists.lengths,
+            search_id=self._lists.column("search_id").to_numpy(),
+            time=self._time,
+            lengths=self._lengths,
             item=np.maximum(self._item, FIRST_ID),
-            position=column(lists.rows, "position"),
-            labels=(lists.delay >= 0).astype(np.int64),
-            delay=lists.delay,
-            popularity=popularity.astype(np.float32),
+            position=column(self._rows, "position"),
+            labels=(delay >= 0).astype(np.int64),
+            delay=delay,
+            popularity=counted.astype(np.float32),
             context_num=self.matrix("context"),
             item_num=self.matrix("item"),
             cat={f.name: self.categories(f) for f in stored if f.kind == "categorical" and not f.ragged},

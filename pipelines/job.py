@@ -1,9 +1,12 @@
 """The Beam graph of a build, what is checked after it ran, and the manifest that publishes it.
 
-files -> ReadFile -> GroupByKey(partition) -> Attribute -> GroupByKey(partition) -> BuildLists -> record files
-             |                                   | partial counts -> combine --> side input |
-             | items, last time --------------------------------------------> side inputs  |
-             +-- counts ------------------------ counts --------------------------- counts -> one JSON file
+    files -> ReadFile -> by customer -> Prepare -> tables ------------------------> by customer -> Finish -> record files
+                |                         |  +--- split customers -> by slice -> Prepare -> the same three ways
+                +-- items ---------+      +------ counts, requests
+                                   +-> by key -> Answer -> answers and attributes --^
+
+Every arrow "by" is a GroupByKey of (int, Arrow bytes). Counts of all steps are merged into one JSON file, which becomes the manifest.
+A spec that asks for no counts of others and no attributes of items needs the first GroupByKey only.
 """
 
 from __future__ import annotations
@@ -23,16 +26,17 @@ from cvr.elwc import check_keys
 from cvr.errors import CvrError
 from cvr.manifest import Manifest
 from pipelines import checks, statistics, write
-from pipelines.aggregates import combine
 from pipelines.claim import claim
 from pipelines.counts import Counts, merge_all
-from pipelines.partition import Attribute, BuildLists
+from pipelines.exchange import Answer
+from pipelines.partition import COUNTS, EXCHANGE, SLICES, Finish, Prepare
 from pipelines.reading import ReadFile
-from pipelines.runners import check_reach, pipeline_of, run_pipeline
+from pipelines.runners import check_reach, pipeline_of, run_pipeline, runs_here
 from pipelines.settings import Settings, format_time, plan_of
 from pipelines.sources import source
-from pipelines.sources.files import InputFile
+from pipelines.sources.files import InputFile, estimated_rows
 
+LEAST_PARTITIONS, PARTITION_ROWS = 8, 300_000
 _PIECES = typehints.KV[int, bytes]
 
 
@@ -58,41 +62,26 @@ def construct(pipeline: beam.Pipeline, settings: Settings, files: Sequence[Input
         | beam.Reshuffle()
         | "Read" >> beam.ParDo(ReadFile(settings)).with_outputs(*tags, main="rows")
     )
-    grouped = read.rows | _typed("TypeRows") | "GroupRows" >> beam.GroupByKey()
-    attributed = grouped | "Attribute" >> beam.ParDo(Attribute(settings)).with_outputs(
-        "partials", "counts", main="rows"
-    )
-    totals = (
-        attributed.partials
-        | _typed("TypePartials")
-        | "GroupPartials" >> beam.GroupByKey()
-        | "Combine" >> beam.MapTuple(lambda index, pieces: (index, combine(pieces))).with_output_types(_PIECES)
-    )
-    log_end = (
+    log_end = beam.pvalue.AsSingleton(
         read.counts
         | "Times" >> beam.FlatMap(_last_times)
         | "LogEnd" >> beam.CombineGlobally(lambda times: max(times, default=0))
     )
-    built = (
-        attributed.rows
-        | _typed("TypeAttributed")
-        | "GroupAttributed" >> beam.GroupByKey()
-        | "BuildLists"
-        >> beam.ParDo(
-            BuildLists(settings),
-            beam.pvalue.AsList(totals),
-            beam.pvalue.AsList(read.items | _typed("TypeItems")),
-            beam.pvalue.AsSingleton(log_end),
-        )
-    )
-    failures = read.failures | beam.Map(lambda message: {"failures": [message]})
+
+    def prepare(name: str, rows: beam.PCollection, may_split: bool) -> Any:
+        step = beam.ParDo(Prepare(settings, may_split), log_end).with_outputs(EXCHANGE, SLICES, COUNTS, main="tables")
+        return rows | _typed(f"Type{name}") | f"Group{name}" >> beam.GroupByKey() | f"Prepare{name}" >> step
+
+    parts = [prepare("Rows", read.rows, may_split=True)]
+    parts.append(prepare("Slices", parts[0][SLICES], may_split=False))
+    counts = [read.counts, read.failures | beam.Map(lambda message: {"failures": [message]}), *(part[COUNTS] for part in parts)]
+    if plan_of(settings).exchanges:
+        asked = ((*(part[EXCHANGE] for part in parts), read.items) | "AllAsked" >> beam.Flatten()) | _typed("TypeAsked")
+        answers = asked | "GroupAsked" >> beam.GroupByKey() | "Answer" >> beam.ParDo(Answer(settings))
+        known = ((*(part.tables for part in parts), answers) | "AllKnown" >> beam.Flatten()) | _typed("TypeKnown")
+        counts.append(known | "GroupKnown" >> beam.GroupByKey() | "Finish" >> beam.ParDo(Finish(settings)))
     path = FileSystems.join(settings.output, settings.data_folder, "counts.json")
-    (
-        (read.counts, attributed.counts, built, failures)
-        | beam.Flatten()
-        | "Counts" >> beam.CombineGlobally(merge_all)
-        | "Save" >> beam.Map(_save, path)
-    )
+    counts | beam.Flatten() | "Counts" >> beam.CombineGlobally(merge_all) | "Save" >> beam.Map(_save, path)
 
 
 def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
@@ -109,6 +98,7 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
+    settings = _sized(settings, pipeline, files)
     write.check_output(settings.output)
     with claim(settings.output, settings.build_id) as held:
         write.prepare_output(settings.output, settings.data_folder)
@@ -118,6 +108,7 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
             counts = _load_counts(settings)
             checks.check_counts(settings, counts)
             manifest = _manifest(settings, counts)
+            write.remove_spilled(settings.spill_folder)
             held.check()
         except BaseException as error:
             letters = "" if isinstance(error, KeyboardInterrupt) else _keep_letters(settings)
@@ -127,6 +118,13 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
             raise
         write.publish(settings.output, manifest)
     return manifest
+
+
+def _sized(settings: Settings, pipeline: beam.Pipeline, files: Sequence[InputFile]) -> Settings:
+    """The settings with the number of partitions, and the way of the shuffle, where they were left open."""
+    partitions = settings.partitions or max(LEAST_PARTITIONS, -(-estimated_rows(files) // PARTITION_ROWS))
+    spill = (write.is_local(settings.output) and runs_here(pipeline)) if settings.spill is None else settings.spill
+    return dataclasses.replace(settings, partitions=partitions, spill=spill)
 
 
 def _keep_letters(settings: Settings) -> str:
@@ -146,6 +144,7 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
     for name, found in counts.get("splits", {}).items():
         kept = {key: value for key, value in found.items() if key not in histograms}
         kept["statistics"] = statistics.from_counts(found["statistics"])
+        kept["coverage"] = {day: kept["coverage"][day] for day in sorted(kept.get("coverage", {}))}
         kept["files"] = sorted(found["files"], key=lambda file: file["path"])
         splits[name] = kept
     described = {name: {key: found[key] for key in histograms} for name, found in counts.get("splits", {}).items()}

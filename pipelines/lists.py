@@ -3,70 +3,72 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
-from pipelines.batches import column
+from cvr.records import ListColumns
+from pipelines.batches import column, mix
 from pipelines.counts import Counts, tally
 from pipelines.settings import Plan, Settings
 
 DAY_MS = 86_400_000
+DELAY = "delay:"
+"""Columns with the delay of each task's first engagement in ms, -1 without one, are named so."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
     """L lists with N rows in all: `rows` are sorted by list time, search and position; a list's rows are adjacent.
 
-    `starts`, `lengths`, `time` (the earliest impression's), `split` (index into `Settings.splits()`) are [L]; `delay` is [N, T].
+    `lengths`, `time` (the earliest impression's), `split` (index into `Settings.splits()`) are [L].
     """
 
     rows: pa.Table
-    delay: np.ndarray
-    starts: np.ndarray
     lengths: np.ndarray
     time: np.ndarray
     split: np.ndarray
 
-    @property
-    def list_of_row(self) -> np.ndarray:
-        """The list that each row belongs to, int64 [N]."""
-        return np.repeat(np.arange(len(self.lengths)), self.lengths)
+    @functools.cached_property
+    def starts(self) -> np.ndarray:
+        """The first row of each list, int64 [L]."""
+        return np.cumsum(self.lengths) - self.lengths
 
-    @property
-    def days(self) -> np.ndarray:
-        """Days since the epoch (UTC) of the lists, int64 [L]."""
-        return self.time // DAY_MS
+    @functools.cached_property
+    def delay(self) -> np.ndarray:
+        """Delays of each row and task in ms, -1 without an engagement; int64 [N, T]."""
+        names = [name for name in self.rows.column_names if name.startswith(DELAY)]
+        return np.stack([column(self.rows, name) for name in names], axis=1)
 
 
-def arrange(impressions: pa.Table, delay: np.ndarray) -> Lists:
+def arrange(impressions: pa.Table) -> Lists:
     """Groups impressions by search and sorts lists by (time, search) and items by (position, item); nothing is left out."""
-    search, times = column(impressions, "search"), column(impressions, "time")
-    _, code = np.unique(search, return_inverse=True)
-    lists = int(code.max()) + 1 if len(code) else 0
+    search, times, position = (column(impressions, name) for name in ("search", "time", "position"))
+    codes, found = pd.factorize(search)
+    lists = len(found)
     earliest = np.full(lists, np.iinfo(np.int64).max)
-    np.minimum.at(earliest, code, times)
+    np.minimum.at(earliest, codes, times)
+    by_time = np.lexsort((found, earliest))
     rank = np.empty(lists, np.int64)
-    rank[np.argsort(earliest, kind="stable")] = np.arange(lists)
-    order = np.lexsort((column(impressions, "item"), column(impressions, "position"), rank[code]))
-    lengths = np.bincount(rank[code], minlength=lists).astype(np.int64)
-    starts = np.cumsum(lengths) - lengths
-    split = np.full(lists, -1, np.int64)
-    return Lists(impressions.take(pa.array(order)), delay[order], starts, lengths, np.sort(earliest), split)
+    rank[by_time] = np.arange(lists)
+    ranks = rank[codes]
+    joint = ranks * (int(position.max(initial=0)) + 1) + position
+    order = np.argsort(joint, kind="stable")
+    if (joint[order[1:]] == joint[order[:-1]]).any():
+        order = np.lexsort((column(impressions, "item"), joint))
+    lengths = np.bincount(ranks, minlength=lists).astype(np.int64)
+    rows = impressions if (order[1:] > order[:-1]).all() else impressions.take(pa.array(order))
+    return Lists(rows, lengths, earliest[by_time], np.full(lists, -1, np.int64))
 
 
 def pick(lists: Lists, chosen: np.ndarray) -> Lists:
     """Only the lists of a mask [L]."""
-    rows = np.flatnonzero(np.repeat(chosen, lists.lengths))
-    lengths = lists.lengths[chosen]
-    return Lists(
-        lists.rows.take(pa.array(rows)),
-        lists.delay[rows],
-        np.cumsum(lengths) - lengths,
-        lengths,
-        lists.time[chosen],
-        lists.split[chosen],
-    )
+    if chosen.all():
+        return lists
+    rows = lists.rows.filter(pa.array(np.repeat(chosen, lists.lengths)))
+    return Lists(rows, lists.lengths[chosen], lists.time[chosen], lists.split[chosen])
 
 
 def _split_of(times: np.ndarray, settings: Settings) -> np.ndarray:
@@ -81,8 +83,15 @@ def _split_of(times: np.ndarray, settings: Settings) -> np.ndarray:
     return split
 
 
+def sampled(searches: np.ndarray, rate: float, seed: int) -> np.ndarray:
+    """Which lists a seeded sample of a rate holds, by the hash of their search ids alone; a smaller rate's sample is part of it. [L]."""
+    drawn = mix(mix(searches, np.full(len(searches), seed, np.int64)), searches)
+    return drawn < int(rate * 2**63) if rate < 1 else np.ones(len(searches), bool)
+
+
 def select(lists: Lists, plan: Plan, settings: Settings, log_end: int) -> tuple[Lists, Counts]:
-    """Keeps search lists of the asked time range whose windows are over, and drops those without the primary engagement where told.
+    """Keeps search lists of the asked time range whose windows are over, drops those without the primary engagement where told, and
+    samples those of the training split.
 
     A list is mature when its latest impression + the longest window of a censoring task <= the log's end (PAPERS R12, R16).
     """
@@ -90,19 +99,19 @@ def select(lists: Lists, plan: Plan, settings: Settings, log_end: int) -> tuple[
         return lists, {}
     window = max((task.window for task in plan.tasks.values() if task.censor), default=0)
     latest = np.maximum.reduceat(column(lists.rows, "time"), lists.starts)
-    other_domain = ~column(lists.rows, "is_list")[lists.starts]
     split = _split_of(lists.time, settings)
-    immature = latest + window > log_end
     primary = list(plan.tasks).index(plan.spec.primary_task)
     converted = np.maximum.reduceat(lists.delay[:, primary], lists.starts) >= 0
     names = [name for name, _, _ in settings.splits()]
     must_convert = {"none": (), "train": ("train", "validation"), "all": tuple(names)}[settings.drop_unconverted]
     drops = np.isin(split, [index for index, name in enumerate(names) if name in must_convert])
+    drawn = sampled(column(lists.rows, "search")[lists.starts], settings.sampling_rate, settings.sampling_seed)
     reasons = {
-        "other_domain": other_domain,
+        "other_domain": ~column(lists.rows, "is_list")[lists.starts],
         "out_of_range": split < 0,
-        "immature": immature,
+        "immature": latest + window > log_end,
         "unconverted": drops & ~converted,
+        "not_sampled": (split == names.index("train")) & ~drawn,
     }
     left, counts = np.ones(len(split), bool), {"seen": len(split)}
     for reason, mask in reasons.items():
@@ -112,31 +121,25 @@ def select(lists: Lists, plan: Plan, settings: Settings, log_end: int) -> tuple[
     return pick(dataclasses.replace(lists, split=split), left), {"lists": counts}
 
 
-def describe(lists: Lists, plan: Plan, settings: Settings) -> Counts:
-    """What each split holds: lists, items, labels and lists with a label per task, times, lengths, and the position curve."""
-    described: Counts = {}
-    labels = lists.delay >= 0
-    row_split = np.repeat(lists.split, lists.lengths)
-    positions = column(lists.rows, "position")
-    for index, (name, _, _) in enumerate(settings.splits()):
-        chosen, rows = lists.split == index, row_split == index
-        if not chosen.any():
-            continue
-        found: Counts = {
-            "lists": int(chosen.sum()),
-            "items": int(rows.sum()),
-            "max_list_size": int(lists.lengths[chosen].max()),
-            "first_time": int(lists.time[chosen].min()),
-            "last_time": int(lists.time[chosen].max()),
-            "list_lengths": tally(lists.lengths[chosen]),
-            "positions": {"impressions": tally(positions[rows])},
-            "labels": {},
-            "lists_with": {},
-        }
-        for task_index, task in enumerate(plan.tasks):
-            positive = labels[:, task_index] & rows
-            found["labels"][task] = int(positive.sum())
-            found["lists_with"][task] = len(np.unique(lists.list_of_row[positive]))
-            found["positions"][task] = tally(positions[positive])
-        described[name] = found
-    return described
+def describe(columns: ListColumns, chosen: np.ndarray, plan: Plan) -> Counts:
+    """What the chosen lists (mask [L], at least one) hold: lists, items, labels, lists with a label, times, lengths, the position curve."""
+    rows = np.repeat(chosen, columns.lengths)
+    labels, positions = columns.labels[rows], columns.position[rows]
+    of_list = np.repeat(np.arange(len(chosen)), columns.lengths)[rows]
+    found: Counts = {
+        "lists": int(chosen.sum()),
+        "items": int(rows.sum()),
+        "max_list_size": int(columns.lengths[chosen].max()),
+        "first_time": int(columns.time[chosen].min()),
+        "last_time": int(columns.time[chosen].max()),
+        "list_lengths": tally(columns.lengths[chosen]),
+        "positions": {"impressions": tally(positions)},
+        "labels": {},
+        "lists_with": {},
+    }
+    for index, task in enumerate(plan.tasks):
+        positive = labels[:, index] > 0
+        found["labels"][task] = int(positive.sum())
+        found["lists_with"][task] = len(np.unique(of_list[positive]))
+        found["positions"][task] = tally(positions[positive])
+    return found

@@ -1,7 +1,8 @@
 """Tables of a source -> the columns that the pipeline carries; rows with bad values are set aside with their reason.
 
-Carried impressions: `customer`, `search`, `item`, `query` (hashes; 0 for a null customer), `search_id`, `time` (ms), `position`,
-`is_list` (domain search), and for features `n:<column>` (float64, NaN missing, -inf absent) and `s:<column>` (text, ABSENT absent).
+Carried impressions: `customer`, `search`, `item`, `query` (hashes; 0 for a null customer), `time` (ms), `position`, `is_list` (domain
+search), and for features `n:<column>` (float32, NaN missing, -inf absent), `c:<column>` (ids of values, EMPTY null, UNSEEN absent) and
+`s:<column>` (text as a dictionary, ABSENT absent). Their search ids travel in a table of their own: `search`, `search_id`.
 Carried engagements: `customer`, `search` (0 where null), `item`, `time`, `event` (code of the plan), `event_id` (0 where null).
 Carried items: `item` and the feature columns.
 """
@@ -13,21 +14,21 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from cvr.errors import CvrError
-from cvr.transforms import EMPTY, PAD, UNSEEN_VALUE
-from pipelines.batches import column, encode_dictionary, hash_column
+from cvr.transforms import EMPTY, PAD, UNSEEN, UNSEEN_VALUE
+from pipelines.batches import column, hash_distinct
 from pipelines.settings import IMPRESSION, Plan
-from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, absent_mask, as_integers, as_numbers, as_text
+from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, absent_mask, as_coded, as_integers, as_numbers
 
-IMPRESSIONS, ENGAGEMENTS, ITEMS = "impressions", "engagements", "items"
+IMPRESSIONS, ENGAGEMENTS, ITEMS, SEARCHES = "impressions", "engagements", "items", "searches"
 REQUIRED = {
     IMPRESSIONS: ("search_id", "time", "customer_id", "item_id", "position"),
     ENGAGEMENTS: ("time", "customer_id", "item_id", "event"),
     ITEMS: ("item_id",),
 }
 SEARCH_DOMAIN = "search"
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Reasons:
@@ -55,11 +56,15 @@ class Reasons:
 
 @dataclasses.dataclass(frozen=True)
 class Cleaned:
-    """The good rows in carried columns, and (row of the input, reason) of the others."""
+    """The good rows in carried columns, and (row of the input, reason) of the others.
+
+    `events` counts engagements by name; `searches` are the search ids of impressions: (codes of the good rows, distinct texts).
+    """
 
     table: pa.Table
     bad: list[tuple[int, str]]
     events: dict[str, int] = dataclasses.field(default_factory=dict)
+    searches: tuple[np.ndarray, pa.Array] | None = None
 
 
 def require_columns(name: str, have: Sequence[str], where: str) -> None:
@@ -75,9 +80,14 @@ def clean_ids(table: pa.Table, name: str, reasons: Reasons, required: bool) -> n
     """Hashes of an id column, PAD where it is null, empty or not there; those rows are bad if the id is required. int64 [R]."""
     if name not in table.column_names:
         return np.full(len(table), PAD, np.int64)
-    hashed = hash_column(as_text(table.column(name), name), PAD)
-    hashed[hashed == EMPTY] = PAD
-    if required:
+    return _hashed_ids(*as_coded(table.column(name), name), name, reasons, required)
+
+
+def _hashed_ids(codes: np.ndarray, distinct: pa.Array, name: str, reasons: Reasons, required: bool) -> np.ndarray:
+    ids = hash_distinct(distinct, PAD)
+    ids[ids == EMPTY] = PAD
+    hashed = ids[codes]
+    if required and (ids == PAD).any():
         reasons.mark(hashed == PAD, f"{name} is null or empty")
     return hashed
 
@@ -95,27 +105,47 @@ def clean_times(table: pa.Table, reasons: Reasons) -> np.ndarray:
 
 
 def clean_features(table: pa.Table, wanted: dict[str, set[str]], reasons: Reasons) -> dict[str, pa.Array]:
-    """The columns `n:<name>` and `s:<name>` of wanted columns ({name: {"n", "s"}}); rows with something that is no number are bad."""
+    """The carried columns of wanted ones ({name: {"n", "c", "s"}}); rows with something that is no number are bad."""
     carried: dict[str, pa.Array] = {}
     rows = len(table)
     for name, kinds in sorted(wanted.items()):
         there = name in table.column_names
-        values = table.column(name) if there else pa.nulls(rows)
+        values = table.column(name) if there else pa.nulls(rows, pa.large_string())
         mask = absent_mask(name)
-        absent = column(table, mask) if mask in table.column_names else np.full(rows, not there)
+        absent = column(table, mask) if mask in table.column_names else None if there else np.ones(rows, bool)
         if "n" in kinds:
             numbers, wrong = as_numbers(values, name)
             reasons.mark(wrong, f"{name} is not a number")
-            carried[f"n:{name}"] = pa.array(np.where(absent, UNSEEN_VALUE, numbers))
-        if "s" in kinds:
-            carried[f"s:{name}"] = pc.if_else(pa.array(absent), pa.scalar(ABSENT, pa.large_string()), as_text(values, name))
+            numbers = np.clip(numbers, -_LARGEST, _LARGEST).astype(np.float32)
+            carried[f"n:{name}"] = pa.array(numbers if absent is None else np.where(absent, np.float32(UNSEEN_VALUE), numbers))
+        if kinds & {"c", "s"}:
+            codes, distinct = as_coded(values, name)
+            carried |= _carried_texts(name, kinds, codes, distinct, absent)
+    return carried
+
+
+def _carried_texts(
+    name: str, kinds: set[str], codes: np.ndarray, distinct: pa.Array, absent: np.ndarray | None
+) -> dict[str, pa.Array]:
+    carried: dict[str, pa.Array] = {}
+    if "c" in kinds:
+        ids = hash_distinct(distinct)[codes]
+        carried[f"c:{name}"] = pa.array(ids if absent is None else np.where(absent, UNSEEN, ids))
+    if "s" in kinds:
+        missing = codes == len(distinct)
+        if absent is not None and absent.any():
+            codes, missing = np.where(absent, len(distinct), codes), missing & ~absent
+            distinct = pa.concat_arrays([distinct, pa.array([ABSENT], pa.large_string())])
+        indices = pa.array(np.where(missing, 0, codes).astype(np.int32), mask=missing if missing.any() else None)
+        carried[f"s:{name}"] = pa.DictionaryArray.from_arrays(indices, distinct)
     return carried
 
 
 def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
     """Impressions in carried columns. A position must be 1 or more; ids and time must be there."""
     reasons = Reasons(len(table))
-    search = clean_ids(table, "search_id", reasons, required=True)
+    codes, texts = as_coded(table.column("search_id"), "search_id")
+    search = _hashed_ids(codes, texts, "search_id", reasons, required=True)
     item = clean_ids(table, "item_id", reasons, required=True)
     times = clean_times(table, reasons)
     positions, null, wrong = as_integers(table.column("position"), "position")
@@ -124,22 +154,29 @@ def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
     carried: dict[str, pa.Array] = {
         "customer": pa.array(clean_ids(table, "customer_id", reasons, required=False)),
         "search": pa.array(search),
-        "search_id": as_text(table.column("search_id"), "search_id"),
         "item": pa.array(item),
         "time": pa.array(times),
-        "position": pa.array(positions),
+        "position": pa.array(np.clip(positions, 0, 2**31 - 1).astype(np.int32)),
         "is_list": _is_list(table),
     }
     if plan.needs_query:
         carried["query"] = pa.array(clean_ids(table, "query", reasons, required=False))
     carried |= clean_features(table, plan.columns("impression"), reasons)
-    return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
+    good = reasons.good
+    return Cleaned(_kept(carried, good), reasons.items(), searches=(codes[good], texts))
+
+
+def _kept(carried: dict[str, pa.Array], good: np.ndarray) -> pa.Table:
+    table = pa.table(carried)
+    return table if good.all() else table.filter(pa.array(good))
 
 
 def _is_list(table: pa.Table) -> pa.Array:
     if "domain" not in table.column_names:
         return pa.array(np.ones(len(table), bool))
-    return pc.equal(as_text(table.column("domain"), "domain").fill_null(SEARCH_DOMAIN), SEARCH_DOMAIN)
+    codes, distinct = as_coded(table.column("domain"), "domain")
+    searches = np.append(distinct.to_numpy(zero_copy_only=False) == SEARCH_DOMAIN, True)
+    return pa.array(searches[codes])
 
 
 def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
@@ -147,7 +184,8 @@ def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
     reasons = Reasons(len(table))
     item = clean_ids(table, "item_id", reasons, required=True)
     times = clean_times(table, reasons)
-    codes, names = encode_dictionary(as_text(table.column("event"), "event"))
+    codes, distinct = as_coded(table.column("event"), "event")
+    names = distinct.to_pylist()
     lookup = np.array([plan.event_names.index(n) if n in plan.event_names else -1 for n in names] + [-1], np.int64)
     reserved = np.array([n == IMPRESSION for n in names] + [False])
     reasons.mark(codes == len(names), "event is null")
@@ -164,7 +202,7 @@ def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
     seen = np.bincount(codes[good], minlength=len(names) + 1)
     keep = good & (lookup[codes] >= 0)
     events = {str(name): int(count) for name, count in zip(names, seen[:-1], strict=True) if count}
-    return Cleaned(pa.table(carried).filter(pa.array(keep)), reasons.items(), events)
+    return Cleaned(_kept(carried, keep), reasons.items(), events)
 
 
 def clean_items(table: pa.Table, plan: Plan) -> Cleaned:
@@ -172,13 +210,16 @@ def clean_items(table: pa.Table, plan: Plan) -> Cleaned:
     reasons = Reasons(len(table))
     carried: dict[str, pa.Array] = {"item": pa.array(clean_ids(table, "item_id", reasons, required=True))}
     carried |= clean_features(table, plan.columns("item"), reasons)
-    return Cleaned(pa.table(carried).filter(pa.array(reasons.good)), reasons.items())
+    return Cleaned(_kept(carried, reasons.good), reasons.items())
 
 
 CLEANERS = {IMPRESSIONS: clean_impressions, ENGAGEMENTS: clean_engagements, ITEMS: clean_items}
 
 
-def partition_keys(table: pa.Table) -> np.ndarray:
-    """What a row is partitioned by: its customer, else its search, else its item."""
-    customer, search, item = (column(table, name) for name in ("customer", "search", "item"))
-    return np.where(customer != PAD, customer, np.where(search != PAD, search, item))
+def places_of(table: pa.Table, partitions: int) -> np.ndarray:
+    """The hash partition of each row: of its customer, else of its search, else of its item. int64 [R]."""
+    keys = column(table, "customer")
+    if (keys == PAD).any():
+        search, item = column(table, "search"), column(table, "item")
+        keys = np.where(keys != PAD, keys, np.where(search != PAD, search, item))
+    return (keys.view(np.uint64) % np.uint64(partitions)).astype(np.int64)

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
 from pipelines import feature_table
-from pipelines.batches import column, split, to_bytes
+from pipelines.batches import column, hash_distinct, split, split_at
 from pipelines.counts import Counts
-from pipelines.normalise import CLEANERS, IMPRESSIONS, ITEMS, Cleaned, partition_keys, require_columns
+from pipelines.normalise import CLEANERS, IMPRESSIONS, ITEMS, SEARCHES, Cleaned, places_of, require_columns
 from pipelines.settings import Settings, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile
+from pipelines.spill import spilled
 from pipelines.write import write_bytes
 
+_ROW_BITS = 40
 MOST_BAD_ROWS = 10_000
 """Bad rows of one file that are written out; all are counted."""
 
@@ -37,7 +41,7 @@ def wanted_columns(settings: Settings) -> dict[str, set[str]]:
 
 
 class ReadFile(beam.DoFn):
-    """InputFile -> (partition, Arrow bytes); tags `items` (index, Arrow bytes), `counts` and `failures` (messages).
+    """InputFile -> (partition, Arrow bytes); tags `items` (partition of the item, Arrow bytes), `counts` and `failures` (messages).
 
     A file that cannot be read becomes a failure, not an exception, so that the build ends with one message that names the file.
     """
@@ -83,8 +87,29 @@ class ReadFile(beam.DoFn):
         if not len(cleaned.table):
             return
         if name == ITEMS:
-            yield beam.pvalue.TaggedOutput("items", (file.index, to_bytes(name, cleaned.table)))
+            yield from self._items(file, start, cleaned.table)
             return
         last = int(column(cleaned.table, "time").max())
         counts["last_time"] = max(last, counts.get("last_time") or last)
-        yield from split(name, cleaned.table, partition_keys(cleaned.table), self._settings.partitions)
+        places = places_of(cleaned.table, self._settings.partitions)
+        searches = _search_pieces(cleaned, places) if cleaned.searches else ()
+        pieces = itertools.chain(searches, split_at(name, cleaned.table, places))
+        yield from spilled(pieces, self._settings.spill_folder)
+
+    def _items(self, file: InputFile, start: int, table: pa.Table) -> Iterator[Any]:
+        order = (file.index << _ROW_BITS) + start + np.arange(len(table))
+        pieces = split(ITEMS, table.append_column("order", pa.array(order)), column(table, "item"), self._settings.partitions)
+        yield from (beam.pvalue.TaggedOutput("items", piece) for piece in spilled(pieces, self._settings.spill_folder))
+
+
+def _search_pieces(cleaned: Cleaned, places: np.ndarray) -> Iterator[tuple[int, bytes]]:
+    """The table `searches` of a batch: each search id once in every partition that has a row of it."""
+    assert cleaned.searches is not None
+    codes, texts = cleaned.searches
+    home = np.full(len(texts), -1, np.int64)
+    home[codes[::-1]] = places[::-1]
+    chosen = np.flatnonzero(home >= 0)
+    strays = np.flatnonzero(home[codes] != places)
+    rows = np.concatenate([chosen, codes[strays]])
+    table = pa.table({"search": hash_distinct(texts)[rows], "search_id": texts.take(pa.array(rows))})
+    yield from split_at(SEARCHES, table, np.concatenate([home[chosen], places[strays]]))

@@ -140,6 +140,11 @@ def pipeline_of(beam_flags: Sequence[str]) -> beam.Pipeline:
         raise CvrError(f"--runner={name}: {problems}") from error
 
 
+def runs_here(pipeline: beam.Pipeline) -> bool:
+    """Whether all steps run on this machine whatever the flags: Beam's DirectRunner, in threads or processes."""
+    return runner_name(pipeline.options.view_as(StandardOptions).runner) == StandardOptions.DEFAULT_RUNNER
+
+
 def check_reach(pipeline: beam.Pipeline, **paths: str) -> None:
     """Raises CvrError for a path on this machine (given by its flag's name) where the workers run in Google's cloud."""
     name = runner_name(pipeline.options.view_as(StandardOptions).runner)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvr.errors import CvrError
+from pipelines.batches import hash_distinct
 
 EARLIEST_MS = 100_000_000_000
 """Times before March 1973 are taken for seconds that were not turned into milliseconds."""
@@ -51,6 +52,29 @@ def as_text(values: pa.ChunkedArray | pa.Array, name: str) -> pa.Array:
         raise CvrError(
             f"column {name!r} has type {kind}, which has no plain text; expected text, numbers, times or lists of them"
         ) from error
+
+
+def as_coded(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarray, pa.Array]:
+    """A column's text as (codes int64 [R], distinct values large_string [U]); a null has the code U. Each value is made text once.
+
+    Raises CvrError for types that have no plain text, such as structs.
+    """
+    chunk = values.unify_dictionaries().combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_nested(chunk.type):
+        chunk = as_text(chunk, name)
+    if not pa.types.is_dictionary(chunk.type):
+        chunk = chunk.dictionary_encode()
+    distinct = as_text(chunk.dictionary, name)
+    indices = chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    known = distinct.is_valid().to_numpy(zero_copy_only=False)
+    number = np.append(np.where(known, np.cumsum(known) - 1, known.sum()), known.sum())
+    return number[indices], distinct.drop_null()
+
+
+def hash_texts(values: pa.ChunkedArray | pa.Array, name: str, null: int) -> np.ndarray:
+    """Hashes of a column's text, int64 [R]; a null becomes `null` and the empty text EMPTY. Each distinct value is hashed once."""
+    codes, distinct = as_coded(values, name)
+    return hash_distinct(distinct, null)[codes]
 
 
 def _parsed(texts: pa.Array) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ Files go to `<output>/data-<id>/<split>/<day>/part-<partition>.tfrecord.gz` thro
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib.util
 import re
@@ -37,12 +38,18 @@ def masked_crc(data: bytes) -> int:
     return mask_crc(google_crc32c.value(data))
 
 
+@functools.lru_cache(maxsize=65_536)
+def _head(length: int) -> bytes:
+    """The length of a record and its CRC, as they stand before it."""
+    packed = struct.pack("<Q", length)
+    return packed + struct.pack("<I", masked_crc(packed))
+
+
 def frame(records: Iterable[bytes]) -> bytes:
     """Records in TFRecord framing: length, its CRC, data, its CRC, all little-endian."""
     pieces: list[bytes] = []
     for record in records:
-        length = struct.pack("<Q", len(record))
-        pieces += [length, struct.pack("<I", masked_crc(length)), record, struct.pack("<I", masked_crc(record))]
+        pieces += (_head(len(record)), record, masked_crc(record).to_bytes(4, "little"))
     return b"".join(pieces)
 
 
@@ -154,6 +161,12 @@ def keep_dead_letters(output: str, folder: str, kept: str) -> str:
     if letters:
         FileSystems.rename(letters, [FileSystems.join(target, FileSystems.split(path)[1]) for path in letters])
     return target if letters else ""
+
+
+def remove_spilled(folder: str | None) -> None:
+    """Removes what a build shuffled through files."""
+    if folder and FileSystems.exists(folder):
+        FileSystems.delete([folder])
 
 
 def publish(output: str, manifest: Manifest) -> None:

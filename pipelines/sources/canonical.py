@@ -62,8 +62,10 @@ def pieces(path: str, names: Sequence[str]) -> Iterator[pa.Table]:
     """A Parquet or JSONL file in pieces of bounded size, with those of the named columns that it has."""
     with opened(path) as stream:
         if path.endswith(".parquet"):
-            parquet = pq.ParquetFile(stream)
-            chosen = [name for name in names if name in parquet.schema_arrow.names]
+            plain = pq.ParquetFile(stream)
+            chosen = [name for name in names if name in plain.schema_arrow.names]
+            texts = [name for name in chosen if pa.types.is_string(plain.schema_arrow.field(name).type)]
+            parquet = pq.ParquetFile(stream, metadata=plain.metadata, read_dictionary=texts)
             for batch in parquet.iter_batches(BATCH_ROWS, columns=chosen):
                 yield pa.Table.from_batches([batch])
         else:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cvr import records
+from cvr import records, wire
 from cvr.records import Layout
 from cvr.schema import parse_spec
 from tests.support import SPEC, random_columns, tiny_spec
@@ -62,7 +62,7 @@ def test_protobuf_reads_the_same_as_it_would_write() -> None:
 
 @pytest.mark.parametrize("value", [0, 1, 127, 128, 2**14 - 1, 2**14, 2**35, 2**62, 2**63 - 1, -1, -(2**63)])
 def test_varints_of_every_length(value: int) -> None:
-    payload, counts = records._varints(np.array([value], np.int64))
+    payload, counts = wire.varints(np.array([value], np.int64))
     example = tf.train.Int64List(value=[value]).SerializeToString()
     assert example[-len(payload) :] == payload.tobytes() and counts.tolist() == [len(payload)]
 

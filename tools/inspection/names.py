@@ -12,13 +12,12 @@ from apache_beam.io.filesystems import FileSystems
 from cvr.errors import CvrError
 from cvr.records import Bag, ListColumns
 from cvr.schema import Feature
-from cvr.transforms import FIRST_ID, char_ngrams, hash_strings
-from pipelines.batches import hash_column
+from cvr.transforms import FIRST_ID, PAD, char_ngrams, hash_strings
 from pipelines.features import split_values
 from pipelines.normalise import ENGAGEMENTS, IMPRESSIONS, ITEMS, require_columns
 from pipelines.sources import canonical, source
 from pipelines.sources.files import InputFile, find_files
-from pipelines.values import as_text
+from pipelines.values import as_text, hash_texts
 from tools.inspection.readable import Names
 
 _ORDER = (ITEMS, IMPRESSIONS, ENGAGEMENTS)
@@ -53,7 +52,7 @@ class _Search:
         if name == IMPRESSIONS:
             shown = pc.is_in(as_text(table.column("search_id"), "search_id"), self._searches)
         else:
-            shown = pa.array(np.isin(hash_column(items), self._items))
+            shown = pa.array(np.isin(hash_texts(items, "item_id", PAD), self._items))
         rows = table.filter(shown)
         for feature in self._features:
             origin, _, column = (feature.column or "").partition(".")

@@ -1,0 +1,173 @@
+"""What partitions of customers ask of each other: counts by key and time, and attributes of items, joined by a second shuffle.
+
+A customer's partition sends its own event counts and its questions to the partitions of the keys, `hash(key) mod partitions`; there the
+counts of all are added up and each question is answered; the answers go back. So no step holds more than the rows, counts or questions of
+one partition, however many keys there are. Three tables travel, each named as here:
+
+    counts      component, key, bucket, count                     customer partition -> key partition
+    requests    question, key, moment, place, partition           customer partition -> key partition; question ITEM asks for an item
+    answers     question, place, count_0 .. count_n               key partition -> customer partition
+    items       item and the attributes                           files -> key partition; with `place`, key partition -> customer partition
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from cvr.transforms import PAD
+from pipelines import aggregates
+from pipelines.aggregates import NONE, CountTable
+from pipelines.batches import column, concat, split, split_at
+from pipelines.lists import Lists
+from pipelines.settings import Plan, Question, Settings, plan_of
+from pipelines.spill import load, spilled
+
+COUNTS, REQUESTS, ANSWERS, ITEMS = "counts", "requests", "answers", "items"
+ITEM = -1
+"""The question about an item's attributes; its moment is 0."""
+_PIECE = tuple[int, bytes]
+
+
+def asked_rows(question: Question, lists: Lists) -> tuple[np.ndarray, np.ndarray]:
+    """A question's (keys, moments), one per row where the key differs by item, else one per list."""
+    rows = None if question.per_item else lists.starts
+    columns = {name: column(lists.rows, name) for name in question.by}
+    columns = columns if rows is None else {name: values[rows] for name, values in columns.items()}
+    times = np.repeat(lists.time, lists.lengths) if question.per_item else lists.time
+    return aggregates.keys_of(question.by, columns, len(times)), aggregates.moments_of(question, times)
+
+
+class Requests:
+    """Collects the questions of one partition, each (key, moment) once; `places` says which answer belongs to each list or row."""
+
+    def __init__(self) -> None:
+        self.places: dict[int, np.ndarray] = {}
+        self._tables: list[pa.Table] = []
+
+    def add(self, question: int, keys: np.ndarray, moments: np.ndarray) -> None:
+        """Asks a question about keys [R]; those that are PAD have no answer: their place is NONE."""
+        codes, first = aggregates.distinct_pairs(keys, moments)
+        asked = keys[first] != PAD
+        numbers = np.where(asked, np.cumsum(asked) - 1, NONE)
+        self.places[question] = numbers[codes]
+        first = first[asked]
+        self._tables.append(
+            pa.table(
+                {
+                    "question": np.full(len(first), question, np.int16),
+                    "key": keys[first],
+                    "moment": moments[first],
+                    "place": np.arange(len(first), dtype=np.int32),
+                }
+            )
+        )
+
+    def pieces(self, partition: int, partitions: int) -> Iterator[_PIECE]:
+        """All requests, by the partition of their key."""
+        table = pa.concat_tables(self._tables).combine_chunks() if self._tables else None
+        if table is not None and len(table):
+            table = table.append_column("partition", pa.array(np.full(len(table), partition, np.int64)))
+            yield from split(REQUESTS, table, column(table, "key"), partitions)
+
+
+def count_pieces(
+    questions: Sequence[Question], impressions: pa.Table, engagements: pa.Table, plan: Plan, partitions: int
+) -> Iterator[_PIECE]:
+    """This partition's event counts for the given questions, by the partition of their key."""
+    wanted = {(q.by, q.bucket) for q in questions}
+    tables = []
+    for number, component in enumerate(plan.components):
+        if (component.by, component.bucket) in wanted:
+            counted = aggregates.partial_counts(component, impressions, engagements, plan)
+            tables.append(counted.append_column("component", pa.array(np.full(len(counted), number, np.int16))))
+    table = pa.concat_tables(tables).combine_chunks() if tables else None
+    if table is not None and len(table):
+        yield from split(COUNTS, table, column(table, "key"), partitions)
+
+
+def local_answers(
+    question: Question, impressions: pa.Table, engagements: pa.Table, plan: Plan, keys: np.ndarray, moments: np.ndarray
+) -> np.ndarray:
+    """Answers to a question about keys that all lie in this partition, int64 [R, C]."""
+    tables = {
+        component: CountTable(aggregates.partial_counts(component, impressions, engagements, plan))
+        for component in plan.components
+        if (component.by, component.bucket) == (question.by, question.bucket)
+    }
+    return aggregates.answer(question, tables, keys, moments)
+
+
+def last_of_each(items: pa.Table) -> pa.Table:
+    """Each item once, sorted by hash; of several rows of an item the last one counts, in the order of files and rows (`order`)."""
+    keys, order = column(items, "item"), column(items, "order")
+    rows = np.lexsort((order, keys))
+    last = np.ones(len(rows), bool)
+    last[:-1] = keys[rows][1:] != keys[rows][:-1]
+    return items.take(pa.array(rows[last])).drop_columns(["order"])
+
+
+class Answer(beam.DoFn):
+    """(key partition, pieces) -> (customer partition, bytes): answers to its questions, and attributes of its items."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def process(self, element: tuple[int, Iterable[bytes]]) -> Iterator[_PIECE]:
+        yield from spilled(self._answers(concat(map(load, element[1]))), self._settings.spill_folder)
+
+    def _answers(self, tables: dict[str, pa.Table]) -> Iterator[_PIECE]:
+        if REQUESTS not in tables:
+            return
+        requests = tables[REQUESTS]
+        questions, partitions = column(requests, "question"), column(requests, "partition")
+        if ITEMS in tables:
+            yield from _item_pieces(requests.filter(pa.array(questions == ITEM)), last_of_each(tables[ITEMS]))
+        plan = plan_of(self._settings)
+        found = _answers(requests, plan, _count_tables(tables.get(COUNTS), plan))
+        asked = questions != ITEM
+        yield from split_at(ANSWERS, found.filter(pa.array(asked)), partitions[asked])
+
+
+def _count_tables(counts: pa.Table | None, plan: Plan) -> dict[aggregates.Component, CountTable]:
+    if counts is None:
+        return {}
+    numbers = column(counts, "component")
+    return {plan.components[number]: CountTable(counts.filter(pa.array(numbers == number))) for number in np.unique(numbers)}
+
+
+def _answers(requests: pa.Table, plan: Plan, tables: dict[aggregates.Component, CountTable]) -> pa.Table:
+    """`question`, `place` and one column per count, for all requests; each (question, key, moment) is worked out once."""
+    numbers, keys, moments = (column(requests, name) for name in ("question", "key", "moment"))
+    width = max((len(question.counts) for question in plan.questions), default=0)
+    found = np.zeros((len(requests), width), np.int64)
+    for number in np.unique(numbers[numbers != ITEM]):
+        rows = np.flatnonzero(numbers == number)
+        codes, first = aggregates.distinct_pairs(keys[rows], moments[rows])
+        question = plan.questions[number]
+        counts = aggregates.answer(question, tables, keys[rows[first]], moments[rows[first]])
+        found[rows[:, None], np.arange(counts.shape[1])] = counts[codes]
+    columns = {f"count_{index}": found[:, index] for index in range(width)}
+    return pa.table({"question": numbers, "place": column(requests, "place"), **columns})
+
+
+def _item_pieces(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
+    row = pd.Index(column(items, "item")).get_indexer(column(requests, "key"))
+    known = row >= 0
+    found = items.take(pa.array(row[known])).append_column("place", pa.array(column(requests, "place")[known]))
+    yield from split_at(ITEMS, found, column(requests, "partition")[known])
+
+
+def answered(answers: pa.Table | None, question: int, places: np.ndarray, counts: int) -> np.ndarray:
+    """The counts that came back for a question, int64 [R, counts]; 0 for the place NONE."""
+    found = np.zeros((int(places.max(initial=NONE)) + 2, counts), np.int64)
+    if answers is not None:
+        mine = answers.filter(pa.array(column(answers, "question") == question))
+        rows = column(mine, "place")
+        for index in range(counts):
+            found[rows, index] = column(mine, f"count_{index}")
+    return found[places]
