@@ -19,7 +19,6 @@ from cvr.manifest import Manifest
 from cvr.schema import load_spec, parse_duration
 from pipelines.backfill_estimate import estimate
 from pipelines.backfill_job import backfill
-from pipelines.backfill_manifest import range_coverage
 from pipelines.backfill_request import Request
 from pipelines.backfill_table import TableRequest
 from pipelines.beam_flags import check_beam_flags, parse_flags
@@ -85,9 +84,9 @@ def _report(request: Request, manifest: Manifest, seconds: float) -> None:
         f"lists from {change['start']} to {change['end']}: {change['lists']:,}, found in the log {change['matched']:,}, "
         f"not found {change['unmatched']:,} (they keep their old values)"
     )
-    for name in request.features:
-        found = range_coverage(manifest, request, name).model_dump()
-        print(f"{name}: " + ", ".join(f"{key} {count:,}" for key, count in found.items()))
+    for name, found in change["coverage"].items():
+        told = (f"{key} {count:,} (before {found['before'][key]:,})" for key, count in found["after"].items())
+        print(f"{name}: " + ", ".join(told))
     print(f"published {request.output}/manifest.json after {seconds:.1f} s")
 
 

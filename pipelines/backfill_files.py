@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -46,8 +47,13 @@ class Rewriting:
 
     def specs(self) -> tuple[FeatureSpec, FeatureSpec, FeatureSpec]:
         """The old, the new and the features' spec."""
-        old, new, features = (parse_spec(text) for text in (self.old_text, self.new_text, self.features_text))
-        return old, new, features
+        return _spec(self.old_text), _spec(self.new_text), _spec(self.features_text)
+
+
+@functools.lru_cache(maxsize=8)
+def _spec(text: str) -> FeatureSpec:
+    """A spec, parsed once per process."""
+    return parse_spec(text)
 
 
 def tail(path: str) -> str:
@@ -109,8 +115,8 @@ def coverage(feature: Feature, values: Values) -> Coverage:
 class Rewrite(beam.DoFn):
     """(Piece, paths of the asked features' files that may hold its lists) -> a dict of what became of it.
 
-    Its keys: `split`, `file`, and where the file was read `statistics` and `coverage` of the asked features, `matched`, `unmatched`; or
-    `failure`, a message.
+    Its keys: `split`, `file`; where the file was read `statistics` and `coverage` of the asked features; in the range `before` (their
+    coverage in the old version), `matched` and `unmatched` lists; or `failure`, a message.
     """
 
     def __init__(self, asked: Rewriting) -> None:
@@ -150,6 +156,7 @@ class Rewrite(beam.DoFn):
     def _made(self, piece: Piece, twins: Sequence[str]) -> dict[str, Any]:
         old, new, _ = self._asked.specs()
         columns = relayout(old, new, _decoded(old, self._source(piece)))
+        before = self._described(new, columns)["coverage"]
         left = np.ones(len(columns.lengths), bool)
         if piece.treatment == "merge":
             columns, left = self._filled(new, columns, left, twins)
@@ -162,7 +169,7 @@ class Rewrite(beam.DoFn):
             file = {**piece.file.model_dump(), "path": self._path(piece), "bytes": size, "sha256": sha256}
             result = {"split": piece.split, "file": file, **described}
         if piece.treatment == "merge":
-            result |= {"matched": int((~left).sum()), "unmatched": int(left.sum())}
+            result |= {"matched": int((~left).sum()), "unmatched": int(left.sum()), "before": before}
         put_json(self._marker(piece), result)
         return result
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import datetime
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from cvr.errors import CvrError
 from cvr.manifest import Coverage, Manifest, RecordFile, Split
 from pipelines import statistics
-from pipelines.backfill_request import Plan, Request
+from pipelines.backfill_request import Plan
 from pipelines.backfill_work import Workspace
 
 Result = dict[str, Any]
@@ -21,16 +20,15 @@ def _split(old: Split, results: Sequence[Result], features: Sequence[str]) -> Sp
     """A split of the new version. The asked features' statistics and coverage are made anew from the files that were read."""
     measured: dict[str, list[dict[str, Any]]] = {}
     coverage = {day: dict(found) for day, found in old.coverage.items()}
-    counted: dict[str, dict[str, dict[str, int]]] = {}
+    counted: dict[str, dict[str, list[dict[str, int]]]] = {}
     for result in results:
         for name, found in result.get("statistics", {}).items():
             measured.setdefault(name, []).append(found)
         for name, found in result.get("coverage", {}).items():
-            day = counted.setdefault(result["file"]["day"], {})
-            day[name] = {key: count + day.get(name, {}).get(key, 0) for key, count in found.items()}
-    for day_name, names in counted.items():
-        fresh = {name: Coverage.model_validate(found) for name, found in names.items()}
-        coverage[day_name] = {**coverage.get(day_name, {}), **fresh}
+            counted.setdefault(result["file"]["day"], {}).setdefault(name, []).append(found)
+    for day, names in counted.items():
+        fresh = {name: Coverage.model_validate(_sum(parts)) for name, parts in names.items()}
+        coverage[day] = {**coverage.get(day, {}), **fresh}
     return old.model_copy(
         update={
             "files": [RecordFile.model_validate(result["file"]) for result in results],
@@ -38,6 +36,19 @@ def _split(old: Split, results: Sequence[Result], features: Sequence[str]) -> Sp
             "coverage": coverage,
         }
     )
+
+
+def _change_of_coverage(features: Sequence[str], results: Sequence[Result]) -> dict[str, dict[str, dict[str, int]]]:
+    """{feature: {"before", "after": coverage of the range}}."""
+    inside = [result for result in results if "before" in result]
+    return {
+        name: {side: _sum([result[key][name] for result in inside]) for side, key in (("before", "before"), ("after", "coverage"))}
+        for name in features
+    }
+
+
+def _sum(parts: Sequence[dict[str, int]]) -> dict[str, int]:
+    return {key: sum(part[key] for part in parts) for key in Coverage.model_fields}
 
 
 def describe(asked: Plan, results: Sequence[Result]) -> Manifest:
@@ -59,6 +70,7 @@ def describe(asked: Plan, results: Sequence[Result]) -> Manifest:
         "lists": sum(piece.file.lists for piece in asked.chosen("merge")),
         "matched": sum(result.get("matched", 0) for result in results),
         "unmatched": sum(result.get("unmatched", 0) for result in results),
+        "coverage": _change_of_coverage(request.features, results),
         "from": old.data_fingerprint(),
     }
     if request.table:
@@ -86,17 +98,7 @@ def check(asked: Plan, manifest: Manifest, place: Workspace) -> None:
             "keep their old values, and the same command goes on from here"
         )
     for name in request.features:
-        found = range_coverage(manifest, request, name)
-        if not found.present + found.missing + found.unknown:
+        found = change["coverage"][name]["after"]
+        if not any(count for key, count in found.items() if key != "unseen"):
             why = f"--table={request.table.path} has no row for them" if request.table else "the log's files of these days lack its column"
             raise CvrError(f"--features: {name} would stay unseen in all lists from {request.start} to {request.end}: {why}")
-
-
-def range_coverage(manifest: Manifest, request: Request, feature: str) -> Coverage:
-    """How many of a feature's values are there within the range of a backfill, over all splits."""
-    total: collections.Counter[str] = collections.Counter()
-    for split in manifest.splits.values():
-        for day, found in split.coverage.items():
-            if request.start <= day < request.end and feature in found:
-                total.update(found[feature].model_dump())
-    return Coverage(**total)

@@ -5,26 +5,21 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import yaml
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest
-from cvr.schema import Feature, FeatureSpec, parse_spec
+from cvr.schema import FeatureSpec, parse_spec
 from pipelines import write
+from pipelines.backfill_spec import check_features, check_spec, features_spec
 from pipelines.backfill_table import TableRequest
-from pipelines.beam_flags import suggest
 from pipelines.feature_table import TIME
 from pipelines.settings import Settings, parse_time
 
 DAY_MS = 86_400_000
-MODEL_SIDE = {"embedding", "table", "transforms", "encoder"}
-"""Keys of a feature that records know nothing of; `FeatureSpec.fingerprint` leaves them out too."""
-
 Treatment = Literal["merge", "encode", "measure", "link"]
 """Of a file: features replaced; new features added as unseen; taken over, but read for statistics; taken over."""
 
@@ -122,7 +117,7 @@ def plan(request: Request) -> Plan:
     new = old if request.spec_text is None else parse_spec(request.spec_text, request.spec_name)
     check_features(new, request.features, request.spec_name)
     if request.spec_text is not None:
-        check_spec(old, new, request)
+        check_spec(old, new, request.features, request.spec_name)
     if request.table:
         _check_table(new, request)
     pieces = _pieces(manifest, request, new)
@@ -130,56 +125,6 @@ def plan(request: Request) -> Plan:
     if not found.input:
         raise CvrError("--input: the manifest does not say which log the lists were built from; give --source and --input")
     return found
-
-
-def check_features(spec: FeatureSpec, features: Sequence[str], name: str) -> None:
-    """Raises CvrError for features that the spec does not have or that no record holds."""
-    if not features:
-        raise CvrError("--features: name one feature or more, such as --features=price,title")
-    stored = [feature.name for feature in spec.select(stored=True)]
-    for feature in features:
-        if feature not in spec.features:
-            hint = suggest(feature, stored) or f"; it has {', '.join(stored)}"
-            raise CvrError(f"--features: {name} has no feature {feature!r}{hint}")
-        if feature not in stored:
-            message = f"--features: {feature} is derived in the model's graph and never stored, so there is nothing to backfill"
-            raise CvrError(f"{message}; backfill the features that it is derived from")
-    if len(set(features)) < len(features):
-        raise CvrError(f"--features={','.join(features)}: a feature is named twice")
-
-
-def check_spec(old: FeatureSpec, new: FeatureSpec, request: Request) -> None:
-    """Raises CvrError where a new spec is more than the old one's stored features, in any order, and the asked ones.
-
-    Of the asked features `introduced_on` may differ, of all features what belongs to the model.
-    """
-    _same("dataset", old.dataset, new.dataset, request)
-    _same("tasks", {k: t.model_dump() for k, t in old.tasks.items()}, {k: t.model_dump() for k, t in new.tasks.items()}, request)
-    if list(old.tasks) != list(new.tasks):
-        raise CvrError(f"{request.spec_name}: tasks: the order differs from that of the lists, {', '.join(old.tasks)}")
-    have = {feature.name: feature for feature in new.select(stored=True)}
-    for feature in old.select(stored=True):
-        if feature.name not in have:
-            raise CvrError(f"{request.spec_name}: features.{feature.name} is missing; a backfill keeps every stored feature of the lists")
-        asked = feature.name in request.features
-        left, right = (_stored_side(side, asked) for side in (feature, have.pop(feature.name)))
-        for key in left:
-            _same(f"features.{feature.name}.{key}", left[key], right[key], request)
-    extra = sorted(set(have) - set(request.features))
-    if extra:
-        raise CvrError(f"{request.spec_name}: features.{extra[0]} is new, so it has to be asked for: --features=...,{','.join(extra)}")
-
-
-def _stored_side(feature: Feature, asked: bool) -> dict[str, Any]:
-    return feature.model_dump(mode="json", exclude=MODEL_SIDE | ({"introduced_on"} if asked else set()))
-
-
-def _same(where: str, old: Any, new: Any, request: Request) -> None:
-    if old != new:
-        raise CvrError(
-            f"{request.spec_name}: {where} is {new!r}, and {old!r} in the lists' spec; a backfill adds features and changes none: "
-            "build the lists anew for that"
-        )
 
 
 def _check_table(spec: FeatureSpec, request: Request) -> None:
@@ -217,16 +162,6 @@ def _pieces(manifest: Manifest, request: Request, new: FeatureSpec) -> tuple[Pie
     return tuple(pieces)
 
 
-def features_spec(plan: Plan) -> str:
-    """The spec of the asked features alone, which no list is too young and no day too early for, as YAML."""
-    content = yaml.safe_load(plan.spec_text)
-    features = {name: dict(content["features"][name]) for name in plan.request.features}
-    for feature in features.values():
-        feature.pop("introduced_on", None)
-    tasks = {name: {**task, "censor": False} for name, task in content["tasks"].items()}
-    return yaml.safe_dump({**content, "tasks": tasks, "features": features}, sort_keys=False, allow_unicode=True)
-
-
 def build_settings(plan: Plan, output: str) -> Settings:
     """The build of the asked features from the log: every list of the range, partitioned as the old lists are."""
     request, flags = plan.request, plan.manifest.flags
@@ -235,7 +170,7 @@ def build_settings(plan: Plan, output: str) -> Settings:
         source=plan.source,
         input=plan.input,
         output=output,
-        spec_text=features_spec(plan),
+        spec_text=features_spec(plan.spec_text, request.features),
         spec_name=request.spec_name,
         start=low,
         end=high,

@@ -20,7 +20,7 @@ from pipelines.normalise import Reasons, clean_times
 from pipelines.reading import MOST_BAD_ROWS
 from pipelines.settings import FeatureTable
 from pipelines.sources import canonical
-from pipelines.sources.files import InputFile, match
+from pipelines.sources.files import InputFile, is_missing, match
 from pipelines.values import as_numbers, as_text
 
 _COMPACT_ROWS = 4_000_000
@@ -37,7 +37,7 @@ class TableRequest:
     def files(self) -> list[str]:
         """Its files in the order of their names. Raises CvrError where there is none."""
         write.check_filesystem(self.path, "table")
-        if not FileSystems.exists(self.path):
+        if is_missing(self.path):
             raise CvrError(f"--table={self.path}: no such file or folder")
         inside = [found for suffix in canonical.SUFFIXES for found in match(FileSystems.join(self.path, f"*{suffix}"))]
         found = sorted(set(inside)) or [self.path] * self.path.endswith(canonical.SUFFIXES)

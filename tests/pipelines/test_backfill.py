@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest
-from cvr.records import Layout
+from cvr.records import Bag, Histories, Layout
+from cvr.schema import parse_spec
+from cvr.transforms import hash_strings
+from pipelines.backfill_files import coverage
 from pipelines.backfill_job import backfill
 from pipelines.backfill_request import Request
 from pipelines.job import build
@@ -29,7 +33,7 @@ from tests.pipelines.backfilled import (
     rich_log,
     spec_of,
 )
-from tests.pipelines.logs import settings, write_log
+from tests.pipelines.logs import SPEC, settings, write_log
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +65,10 @@ def test_backfill_equals_a_build_that_always_had_the_features(log: Path, old: Pa
     assert {key: change[key] for key in ("kind", "features", "start", "end", "lists", "matched", "unmatched")} == {
         "kind": "backfill", "features": list(NEW), "start": START, "end": END, "lists": 6, "matched": 6, "unmatched": 0,
     }  # fmt: skip
+    # These lists have 3 + 4 + 3 + 3 + 4 + 3 items; the device of even searches is null.
+    nothing = {"present": 0, "missing": 0, "unseen": 0, "unknown": 0}
+    assert change["coverage"]["price"] == {"before": {**nothing, "unseen": 20}, "after": {**nothing, "present": 20}}
+    assert change["coverage"]["device"] == {"before": {**nothing, "unseen": 6}, "after": {**nothing, "missing": 6}}
     assert change["from"] == load_manifest(old).data_fingerprint() != manifest.data_fingerprint()
     assert load_manifest(new) == manifest and not (new / "work").exists()
 
@@ -122,3 +130,18 @@ def test_a_second_backfill_builds_on_the_first(log: Path, old: Path, tmp_path: P
     assert manifest.changes[1]["from"] == load_manifest(first).data_fingerprint()
     assert_same(read(second), read(first), but=("title",))
     check_manifest(second, ("price", "title"))
+
+
+@pytest.mark.parametrize(
+    ("line", "values", "counts"),
+    [
+        (NEW["price"] % "", np.array([1.0, np.nan, -np.inf, 0.0], np.float32), (2, 1, 1, 0)),
+        (NEW["kind"] % "", np.append(hash_strings(["x", "z", "y"]).numpy(), [1, 2, 2]), (2, 2, 1, 1)),
+        (NEW["tags"] % "", Bag(np.array([9, 8, 2, 1, 7]), np.array([2, 1, 1, 1])), (2, 1, 1, 0)),
+        (NEW["recent"] % "", Histories(np.array([9, 8, 1]), np.array([4, 5, 1]), np.zeros(3), np.array([2, 0, 1, 0])), (1, 2, 1, 0)),
+    ],
+)
+def test_coverage(line: str, values: Any, counts: tuple[int, ...]) -> None:
+    spec = parse_spec(SPEC[: SPEC.index("features:")] + f"features:\n  {line}\n")
+    (feature,) = spec.features.values()
+    assert tuple(coverage(feature, values).model_dump().values()) == counts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ import pytest
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest
 from cvr.records import Layout
+from pipelines import backfill as backfill_main
+from pipelines import claim
+from pipelines.backfill_estimate import estimate
 from pipelines.backfill_job import backfill
 from pipelines.backfill_merge import values_of
 from pipelines.backfill_request import Request
@@ -22,8 +26,10 @@ from pipelines.feature_table import join
 from pipelines.job import build
 from pipelines.settings import FeatureTable
 from pipelines.values import absent_mask
+from tests.commands import run_main
 from tests.pipelines.backfilled import END, LAUNCH, START, assert_same, check_manifest, read, spec_of
 from tests.pipelines.logs import DAY, HOUR, T0, settings, small_log, write_jsonl, write_log
+from tests.pipelines.object_store import OBJECTS, upload
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> TableRequest:
@@ -169,3 +175,50 @@ def test_old_lists_get_a_feature_from_a_table(tmp_path: Path) -> None:
     check_manifest(new, ("price",))
     assert manifest.changes[-1]["table"] == {"path": str(tmp_path / "t.parquet"), "keys": ["query", "item_id"], "lag": 0}
     assert load_manifest(new) == manifest
+
+
+def test_everything_on_an_object_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "SETTLE", 0.01)
+    log = write_log(tmp_path / "log", *small_log())
+    build(settings(log, tmp_path / "old", spec_of(["price", "stock"], LAUNCH, first="")))
+    (tmp_path / "scores").mkdir()
+    table = write_table(tmp_path / "scores" / "t.parquet", [{"query": "q0", "item_id": "a", "time": T0, "price": 3.0}])
+    local = Request(str(tmp_path / "old"), str(tmp_path / "new"), ("price",), START, END, input=str(log), table=table)
+    expected = backfill(local)
+    OBJECTS.clear()
+    for name in ("log", "old", "scores"):
+        upload(tmp_path / name, f"store://bucket/{name}")
+    before = dict(OBJECTS)
+    remote = TableRequest("store://bucket/scores", table.keys)
+    stored = dataclasses.replace(local, lists="store://bucket/old", output="store://bucket/new", input="store://bucket/log", table=remote)
+    estimate(stored)
+    assert before == OBJECTS
+    manifest = backfill(stored)
+    assert manifest.data_fingerprint() == expected.data_fingerprint()
+    names = {path.removeprefix("store://bucket/new/") for path in OBJECTS if path.startswith("store://bucket/new/")}
+    files = {file.path for split in manifest.splits.values() for file in split.files}
+    assert names == {"manifest.json", *files} and {path: OBJECTS[path] for path in before} == before
+    with pytest.raises(CvrError, match="holds published lists"):
+        backfill(stored)
+    OBJECTS.clear()
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = write_log(tmp_path / "log", *small_log())
+    build(settings(log, tmp_path / "old", spec_of(["price"], LAUNCH, first="")))
+    table = write_table(tmp_path / "t.parquet", [{"query": "q0", "item_id": "a", "time": T0 + 30 * HOUR, "price": 3.0}])
+    asked = [f"--lists={tmp_path / 'old'}", f"--output={tmp_path / 'new'}", "--features=price", f"--start={START}", f"--end={END}"]
+    asked += [f"--table={table.path}", "--table_keys=query,item_id"]
+    run_main(backfill_main, *asked, "--table_lag=8h")
+    # Of the lists of q0 and the second day only s20 (at 40 h) comes after 38 h; s12 and s16 do not. All three show a.
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("lists from 2026-01-02 to 2026-01-03: 12, found in the log 12, not found 0")
+    assert told[1].startswith("price: present 1 (before 0), missing 0 (before 0), unseen 39 (before 40)")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(load_manifest(tmp_path / "old").spec_text)
+    changes = {"--table_lag=soon": "--table_lag: 'soon' is not a duration", f"--spec={spec}": "holds published lists"}
+    for flag, message in changes.items():
+        with pytest.raises(CvrError, match=message):
+            run_main(backfill_main, *asked, flag)
+    with pytest.raises(CvrError, match="belong to --table"):
+        run_main(backfill_main, *asked[:5], "--table_keys=query")
