@@ -20,14 +20,13 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
-from cvr.manifest import Coverage
-from cvr.records import Bag, Histories, Layout, ListColumns, decode, encode
-from cvr.schema import Feature, FeatureSpec, parse_spec
-from cvr.transforms import EMPTY, FIRST_ID, PAD, UNSEEN, UNSEEN_VALUE, hash_strings
-from pipelines import statistics, write
-from pipelines.backfill_merge import Values, fill, relayout, values_of
+from cvr.records import Layout, ListColumns, decode, encode
+from cvr.schema import FeatureSpec, parse_spec
+from pipelines import coverage, statistics, write
+from pipelines.backfill_merge import fill, relayout, values_of, with_values
 from pipelines.backfill_request import Piece
 from pipelines.backfill_work import Workspace, get_json, put_json
+from pipelines.counts import merge
 from pipelines.record_files import read_bytes, unpack_records
 
 _EXAMPLES = 1_000
@@ -86,30 +85,6 @@ def _link_local(source: Path, target: Path) -> None:
         shutil.copyfile(source, temporary)
     os.replace(temporary, target)
     temporary.unlink(missing_ok=True)  # os.replace leaves it where both are the same file already
-
-
-def coverage(feature: Feature, values: Values) -> Coverage:
-    """How many of a feature's values are there, missing, unseen or outside its vocabulary."""
-    if isinstance(values, Histories):
-        starts = np.cumsum(values.lengths) - values.lengths
-        state = np.append(values.action, PAD)[starts]
-        state = np.where(values.lengths == 0, EMPTY, state)
-    elif isinstance(values, Bag):
-        state = values.values[np.cumsum(values.lengths) - values.lengths]
-    elif feature.kind == "numerical":
-        state = np.select([values == UNSEEN_VALUE, np.isnan(values)], [UNSEEN, EMPTY], FIRST_ID)
-    else:
-        state = values
-    reserved = (state == UNSEEN) | (state == EMPTY)
-    unknown = np.zeros(len(state), bool)
-    if feature.vocabulary:
-        unknown = ~reserved & ~np.isin(state, hash_strings(list(feature.vocabulary)).numpy())
-    return Coverage(
-        present=int((~reserved & ~unknown).sum()),
-        missing=int((state == EMPTY).sum()),
-        unseen=int((state == UNSEEN).sum()),
-        unknown=int(unknown.sum()),
-    )
 
 
 class Rewrite(beam.DoFn):
@@ -190,15 +165,16 @@ class Rewrite(beam.DoFn):
             write.write_bytes(path, "".join(json.dumps(line) + "\n" for line in found).encode())
 
     def _described(self, spec: FeatureSpec, columns: ListColumns) -> dict[str, Any]:
-        layout = Layout.of(spec)
-        result: dict[str, dict[str, Any]] = {"statistics": {}, "coverage": {}}
-        for name in self._asked.features:
-            feature = spec.features[name]
-            values = values_of(layout, columns, feature)
-            result["coverage"][name] = coverage(feature, values).model_dump()
-            if feature.kind == "numerical":
-                result["statistics"][name] = statistics.moments(np.asarray(values)).model_dump()
-        return result
+        """Statistics and coverage of the asked features."""
+        layout, features = Layout.of(spec), self._asked.specs()[2]
+        values = {name: values_of(layout, columns, spec.features[name]) for name in self._asked.features}
+        alone, everything = with_values(features, columns, values), np.ones(len(columns.lengths), bool)
+        found: dict[str, dict[str, int]] = {}
+        for of_day in coverage.of_columns(features, alone, everything).values():
+            for name, counts in of_day.items():
+                found[name] = merge(found.get(name, {}), counts)
+        numbers = statistics.of_columns(Layout.of(features), alone, everything)
+        return {"statistics": {name: moments.model_dump() for name, moments in numbers.items()}, "coverage": found}
 
 
 def _decoded(spec: FeatureSpec, path: str) -> ListColumns:

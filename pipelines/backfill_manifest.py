@@ -48,7 +48,7 @@ def _change_of_coverage(features: Sequence[str], results: Sequence[Result]) -> d
 
 
 def _sum(parts: Sequence[dict[str, int]]) -> dict[str, int]:
-    return {key: sum(part[key] for part in parts) for key in Coverage.model_fields}
+    return {key: sum(part.get(key, 0) for part in parts) for key in Coverage.model_fields}
 
 
 def describe(asked: Plan, results: Sequence[Result]) -> Manifest:

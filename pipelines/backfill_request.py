@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import tempfile
 from pathlib import Path
 from typing import Literal
 
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
-from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest
+from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest, parse_manifest
 from cvr.schema import FeatureSpec, parse_spec
 from pipelines import write
 from pipelines.backfill_spec import check_features, check_spec, features_spec
@@ -88,9 +87,8 @@ def load_lists(folder: str) -> Manifest:
     path = FileSystems.join(folder, MANIFEST_NAME)
     if not FileSystems.exists(path):
         raise CvrError(f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ...")
-    with FileSystems.open(path) as file, tempfile.TemporaryDirectory() as copy:
-        (Path(copy) / MANIFEST_NAME).write_bytes(file.read())
-        return load_manifest(copy)
+    with FileSystems.open(path) as file:
+        return parse_manifest(file.read().decode(), path)
 
 
 def _day(text: str, flag: str) -> str:
@@ -163,19 +161,25 @@ def _pieces(manifest: Manifest, request: Request, new: FeatureSpec) -> tuple[Pie
 
 
 def build_settings(plan: Plan, output: str) -> Settings:
-    """The build of the asked features from the log: every list of the range, partitioned as the old lists are."""
+    """The build of the asked features from the log: every list of the range, partitioned as the old lists are.
+
+    Sampling leaves lists out by their search ids alone, of the training split only; so it is repeated where the range is training data.
+    """
     request, flags = plan.request, plan.manifest.flags
-    low, high = parse_time(request.start, "start"), parse_time(request.end, "end")
+    kept = ["partitions", "split_rows"]
+    if {piece.split for piece in plan.chosen("merge")} == {"train"}:
+        kept += ["sampling_rate", "sampling_seed"]
     return Settings(
         source=plan.source,
         input=plan.input,
         output=output,
         spec_text=features_spec(plan.spec_text, request.features),
         spec_name=request.spec_name,
-        start=low,
-        end=high,
+        start=parse_time(request.start, "start"),
+        end=parse_time(request.end, "end"),
         drop_unconverted="none",
-        partitions=int(flags.get("partitions", 8)),
+        popularity_bucket=None,
         max_bad_fraction=request.max_bad_fraction,
         labels_required=False,
+        **{name: flags[name] for name in kept if name in flags},
     )

@@ -93,7 +93,7 @@ def _values(table: pa.Table, columns: dict[str, set[str]], reasons: Reasons) -> 
             numbers, wrong = as_numbers(values, name)
             reasons.mark(wrong, f"{name} is not a number")
             found[name] = pa.array(numbers, mask=np.isnan(numbers))
-        if "s" in kinds:
+        if kinds & {"c", "s"}:
             found[name] = as_text(values, name)
     return found
 
@@ -132,7 +132,7 @@ def prepare(
 
     Args:
       asked: the table.
-      columns: its value columns, and how features read them: {column: {"n" for numbers, "s" for text}}.
+      columns: its value columns, and how features read them: {column: {"n" for numbers, "c" or "s" for text}}.
       times: first ms of an impression, and first ms after the last one.
       output: path of the file to write.
       bad: path of the JSONL file for the rows that are set aside.

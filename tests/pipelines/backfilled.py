@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cvr.manifest import Manifest, load_manifest
+from cvr.manifest import Coverage, Manifest, load_manifest
 from cvr.records import Layout, ListColumns, decode
 from cvr.schema import FeatureSpec
-from pipelines import statistics
-from pipelines.backfill_files import coverage
+from pipelines import coverage, statistics
 from pipelines.backfill_job import backfill
 from pipelines.backfill_merge import values_of
 from pipelines.backfill_request import Request
+from pipelines.counts import merge_all
 from pipelines.record_files import read_records
 from tests.pipelines.logs import SPEC, small_log
 
@@ -98,7 +98,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()}
 
 
-def check_manifest(folder: Path, features: tuple[str, ...]) -> Manifest:
+def check_manifest(folder: Path) -> Manifest:
     """Checksums, statistics and coverage are those that the files themselves give."""
     manifest = load_manifest(folder)
     spec, layout = manifest.spec(), Layout.of(manifest.spec())
@@ -116,11 +116,9 @@ def check_manifest(folder: Path, features: tuple[str, ...]) -> Manifest:
                 numbers = [{key: value for key, value in m.model_dump().items() if value is not None} for m in (found, expected)]
                 assert numbers[0] == pytest.approx(numbers[1], rel=1e-12), feature.name
         for day, parts in by_day.items():
-            for name in features:
-                values = [coverage(spec.features[name], values_of(layout, part, spec.features[name])).model_dump() for part in parts]
-                total = {key: sum(value[key] for value in values) for key in values[0]}
-                if day in split.coverage and name in split.coverage[day]:
-                    assert split.coverage[day][name].model_dump() == total, (day, name)
+            found = merge_all(coverage.of_columns(spec, part, np.ones(len(part.lengths), bool))[day] for part in parts)
+            expected = {name: Coverage.model_validate(counts) for name, counts in found.items()}
+            assert split.coverage[day] == expected, day
     return manifest
 
 
