@@ -44,12 +44,13 @@ def found(kind: str, place: str, mask: np.ndarray | None = None, count: int = 1)
 def read(source: Source, element: Element) -> tuple[ListColumns | None, Violations]:
     """A file's lists, or None where it cannot be used, and what is wrong with the file as such."""
     path = FileSystems.join(source.folder, element.path)
+    wrong: Violations = {}
     try:
         data = read_bytes(path)
         wrong = _file_violations(element, data)
         records = unpack_records(data, element.path)
     except CvrError as error:
-        return None, found("files", str(error).split("; it may be")[0])
+        return None, wrong | found("files", str(error).replace(path, element.path).split("; it may be")[0])
     columns, reason = _decode(source.spec, records, element.path)
     if columns is None:
         return None, wrong | found("records", reason)

@@ -6,15 +6,12 @@ import dataclasses
 import functools
 import re
 
-import pydantic
-from apache_beam.io.filesystems import FileSystems
-
-from cvr.errors import CvrError
-from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest
+from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile
 from cvr.schema import FeatureSpec, parse_spec
+from pipelines.backfill_request import load_lists
 from pipelines.lists import DAY_MS
 from pipelines.settings import format_time, parse_time
-from pipelines.write import check_filesystem, is_local
+from pipelines.write import check_filesystem
 
 LISTS, BASELINE = "lists", "baseline"
 _NUMBER = re.compile(r"part-(\d+)[^/]*$")
@@ -72,29 +69,7 @@ def load(folder: str, flag: str) -> Manifest:
     Raises CvrError where there is none, or where its records are in the format elwc, which holds too little to be validated.
     """
     check_filesystem(folder, flag)
-    manifest = load_manifest(folder) if is_local(folder) else _load_remote(folder)
-    if manifest.record_format != "lists":
-        raise CvrError(
-            f"--{flag}={folder} holds records of format {manifest.record_format}; only lists can be validated: build them from the "
-            "same log and flags with --format=lists, and validate those"
-        )
-    return manifest
-
-
-def _load_remote(folder: str) -> Manifest:
-    path = FileSystems.join(folder, MANIFEST_NAME)
-    if not FileSystems.exists(path):
-        raise CvrError(
-            f"no {MANIFEST_NAME} in {folder}; build the lists first: python -m pipelines.build_lists --output={folder} ..."
-        )
-    with FileSystems.open(path) as file:
-        text = file.read()
-    try:
-        return Manifest.model_validate_json(text)
-    except pydantic.ValidationError as error:
-        raise CvrError(
-            f"{path} is no manifest of this version ({error.errors()[0]['msg']}); rebuild the lists"
-        ) from error
+    return load_lists(folder)
 
 
 def source_of(role: str, folder: str, manifest: Manifest) -> Source:

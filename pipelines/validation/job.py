@@ -22,7 +22,7 @@ from pipelines.runners import check_reach, pipeline_of, run_pipeline
 from pipelines.validation import conformance, duplicates, leaks
 from pipelines.validation.facts import facts
 from pipelines.validation.inputs import LISTS, Element, Source
-from pipelines.validation.merging import Partial, merge_all
+from pipelines.validation.merging import Box, Partial, merge_boxes
 from pipelines.validation.profile import profile
 
 Key = tuple[str, str, str, int]
@@ -42,7 +42,7 @@ class Inspect(beam.DoFn):
         source = self._sources[element.role]
         columns, wrong = conformance.read(source, element)
         if columns is None:
-            yield element.key, {"files": 1, "unread": 1, "violations": wrong}
+            yield element.key, Box({"files": 1, "unread": 1, "violations": wrong})
             return
         layout = Layout.of(source.spec)
         wrong |= conformance.check_values(source, element, columns)
@@ -52,8 +52,8 @@ class Inspect(beam.DoFn):
             for piece in duplicates.digests(layout, columns, element.number, self._buckets):
                 yield beam.pvalue.TaggedOutput("digests", piece)
             if leaks.id_features(layout):
-                yield beam.pvalue.TaggedOutput("rates", {element.split: leaks.learn_rates(layout, columns)})
-        yield element.key, partial
+                yield beam.pvalue.TaggedOutput("rates", Box({element.split: leaks.learn_rates(layout, columns)}))
+        yield element.key, Box(partial)
 
 
 class ScoreIds(beam.DoFn):
@@ -62,15 +62,15 @@ class ScoreIds(beam.DoFn):
     def __init__(self, source: Source) -> None:
         self._source = source
 
-    def process(self, element: Element, learnt: Partial) -> Iterator[tuple[Key, Partial]]:
+    def process(self, element: Element, learnt: Box) -> Iterator[tuple[Key, Box]]:
         columns = conformance.decode_file(self._source, element)
         if columns is not None:
-            found = leaks.measure_rates(Layout.of(self._source.spec), columns, learnt[element.split])
-            yield element.key, {"leaks": found}
+            found = leaks.measure_rates(Layout.of(self._source.spec), columns, learnt.partial[element.split])
+            yield element.key, Box({"leaks": found})
 
 
-def _save(totals: list[tuple[Key, Partial]], path: str) -> None:
-    write.write_bytes(path, pickle.dumps(dict(totals)))
+def _save(totals: list[tuple[Key, Box]], path: str) -> None:
+    write.write_bytes(path, pickle.dumps({key: box.partial for key, box in totals}))
 
 
 def construct(pipeline: beam.Pipeline, sources: Sequence[Source], elements: Sequence[Element], path: str) -> None:
@@ -90,9 +90,9 @@ def construct(pipeline: beam.Pipeline, sources: Sequence[Source], elements: Sequ
     twice = (
         inspected.digests
         | "GroupDigests" >> beam.GroupByKey()
-        | "FindTwice" >> beam.MapTuple(lambda key, pieces: (WHOLE, duplicates.find(key, pieces, places)))
+        | "FindTwice" >> beam.MapTuple(lambda key, pieces: (WHOLE, Box(duplicates.find(key, pieces, places))))
     )
-    rates = inspected.rates | "Rates" >> beam.CombineGlobally(merge_all)
+    rates = inspected.rates | "Rates" >> beam.CombineGlobally(merge_boxes)
     scored = [
         element
         for element in elements
@@ -107,7 +107,7 @@ def construct(pipeline: beam.Pipeline, sources: Sequence[Source], elements: Sequ
     (
         (inspected.partials, twice, ids)
         | beam.Flatten()
-        | "Merge" >> beam.CombinePerKey(merge_all)
+        | "Merge" >> beam.CombinePerKey(merge_boxes)
         | "Collect" >> beam.combiners.ToList()
         | "Save" >> beam.Map(_save, path)
     )

@@ -100,20 +100,25 @@ def _delay(told: Row, window: int, log: int | None) -> Row:
     inside, outside = told["attributed"], told["out_of_window"]
     row: Row = {"window": window, "log": log, "inside": inside, "outside": outside}
     row["cut_off"] = outside / (inside + outside) if inside + outside else None
-    row["cut_off_corrected"] = _corrected(edges, counts, window, log)
+    row["cut_off_corrected"] = _corrected(edges, counts, row, log)
     row["curve"] = [
         [int(edge), float(share)] for edge, share in zip(edges, np.cumsum(counts) / counts.sum(), strict=True)
     ]
     return row
 
 
-def _corrected(edges: np.ndarray, counts: np.ndarray, window: int, log: int | None) -> float | None:
-    """The share beyond the window if every delay had been seen as often as it happens; None where the log is too short to tell."""
-    if not log or window >= log / 2:
+def _corrected(edges: np.ndarray, counts: np.ndarray, row: Row, log: int | None) -> float | None:
+    """The share beyond the window if every delay had been seen as often as it happens; None where the log is too short to tell.
+
+    Engagements inside and outside get the mean weights of the histogram's bins on their side; a bin's delays are half a bin below its edge.
+    """
+    window, outside = row["window"], row["outside"]
+    if not log or window >= log / 2 or not row["inside"] + outside:
         return None
-    chance = np.maximum(1 - edges * 10**-0.05 / log, 0.1)
-    weights = counts / chance
-    return float(weights[edges > window].sum() / weights.sum())
+    weights = 1 / np.maximum(1 - edges * 10**-0.05 / log, 0.1)
+    late, soon = edges > window, edges <= window
+    sums = [float((weights * counts)[side].sum() / counts[side].sum()) if side.any() else 1.0 for side in (soon, late)]
+    return outside * sums[1] / (row["inside"] * sums[0] + outside * sums[1])
 
 
 def format_duration(milliseconds: int) -> str:

@@ -49,3 +49,15 @@ def merge_all(partials: Iterable[Partial]) -> Partial:
     for partial in partials:
         total = merge(total, partial)
     return total
+
+
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """A partial as one object, which Beam's coders pickle at once; of a bare dict they would pickle every value by itself."""
+
+    partial: Partial
+
+
+def merge_boxes(boxes: Iterable[Box]) -> Box:
+    """All partials together. Usable as a Beam combiner."""
+    return Box(merge_all(box.partial for box in boxes))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from cvr.records import Bag, Histories, Layout, ListColumns
-from cvr.schema import Feature, FeatureSpec
-from cvr.transforms import EMPTY, FIRST_ID, UNKNOWN, UNSEEN, UNSEEN_VALUE, hash_strings
+from cvr.schema import FeatureSpec
+from cvr.transforms import EMPTY, UNSEEN, UNSEEN_VALUE
+from pipelines.coverage import STATES, states_of
 from pipelines.validation.merging import Partial
 from pipelines.validation.sketches import IdSketch, NumberSketch
 
 ITEM, POPULARITY = "@item", "@popularity"
 """Names of the record's own columns beside the features; no feature's name may begin with @."""
-STATES = ("present", "missing", "unseen", "unknown")
 
 
 def profile(spec: FeatureSpec, layout: Layout, columns: ListColumns) -> Partial:
@@ -22,14 +22,15 @@ def profile(spec: FeatureSpec, layout: Layout, columns: ListColumns) -> Partial:
     ids |= {name: found.item for name, found in columns.sequences.items()}
     sizes = {name: _bag_sizes(bag) for name, bag in columns.bags.items()}
     sizes |= {name: _history_sizes(found) for name, found in columns.sequences.items()}
-    states = {feature.name: _states(feature, columns, numbers) for feature in spec.select(stored=True)}
     return {
         "numbers": {
             name: NumberSketch.of(value) for name, value in (numbers | {POPULARITY: columns.popularity}).items()
         },
         "ids": {name: IdSketch.of(value) for name, value in (ids | {ITEM: columns.item}).items()},
         "sizes": {name: NumberSketch.of(value) for name, value in sizes.items()},
-        "coverage": {name: dict(zip(STATES, _count(state), strict=True)) for name, state in states.items()},
+        "coverage": {
+            name: dict(zip(STATES, _count(state), strict=True)) for name, state in states_of(columns, spec).items()
+        },
     }
 
 
@@ -55,22 +56,6 @@ def _history_sizes(found: Histories) -> np.ndarray:
     """Events per history, -inf where unseen. float64 [L]."""
     unseen = first_ids(Bag(found.action, found.lengths)) == UNSEEN
     return np.where(unseen, UNSEEN_VALUE, found.lengths)
-
-
-def _states(feature: Feature, columns: ListColumns, numbers: dict[str, np.ndarray]) -> np.ndarray:
-    """The place in `STATES` of each value of a feature. int64 [L or N]."""
-    if feature.kind == "numerical":
-        values = numbers[feature.name]
-        return np.where(values == UNSEEN_VALUE, 2, np.where(np.isfinite(values), 0, 1))
-    if feature.kind == "sequence":
-        found = columns.sequences[feature.name]
-        ids = first_ids(Bag(found.action, found.lengths))
-    else:
-        ids = first_ids(columns.bags[feature.name]) if feature.ragged else columns.cat[feature.name]
-    unknown = ids == UNKNOWN
-    if feature.vocabulary:
-        unknown |= (ids >= FIRST_ID) & ~np.isin(ids, hash_strings(list(feature.vocabulary)).numpy())
-    return np.select([ids == UNSEEN, ids == EMPTY, unknown], [2, 1, 3], 0)
 
 
 def _count(states: np.ndarray) -> list[int]:
