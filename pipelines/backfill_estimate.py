@@ -1,9 +1,11 @@
 """What a backfill would do and about what it would cost: `--dry_run`. Costs are CPU seconds measured on a sample, on this machine.
 
-* Log: one file per table (the one of middle size) is read whole; its first rows go through a build of the asked features, a second
-  build of fewer rows takes the fixed cost off, and both rates are scaled by the bytes of the log.
+* Log: of each table some files in the middle of the log are read whole; their first rows go through a build of the asked features, a
+  second build of fewer rows takes the fixed cost off, and both rates are scaled by the bytes of the log.
 * Feature table: its file of middle size is prepared, scaled by the bytes of all.
 * Merge: the published file of middle size is decoded, merged with itself and encoded, scaled by the bytes of all that are treated so.
+
+What runs only once in a process, such as TensorFlow's start, is done before the clocks start.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,12 +45,22 @@ def _middle(sizes: Sequence[int]) -> int:
 
 @dataclasses.dataclass
 class Sample:
-    """Rows of one file per table, and what they stand for: `rows` of the whole log, `seconds` to read it."""
+    """Rows of some files per table, and what they stand for: `rows` of the whole log, `seconds` to read it."""
 
     tables: dict[str, list[pa.Table]]
     rows: float = 0.0
     seconds: float = 0.0
     files: list[str] = dataclasses.field(default_factory=list)
+
+    def read(self, pieces: Iterator[tuple[str, pa.Table]]) -> int:
+        """Takes the first rows of a file's tables; gives the number of all of its rows."""
+        rows = 0
+        for name, table in pieces:
+            kept = self.tables.setdefault(name, [])
+            rows += len(table)
+            if sum(map(len, kept)) < _SAMPLE_ROWS:
+                kept.append(table)
+        return rows
 
     def write(self, folder: Path, most: int) -> int:
         """Writes at most so many rows per table as a canonical log; gives the number of rows."""
@@ -62,23 +74,22 @@ class Sample:
 
 
 def _read_sample(settings: Settings) -> Sample:
-    """Reads the middle file of each table of the log whole, and keeps its first rows."""
+    """Reads files of each table of the log whole, from the middle outwards, until there are enough rows; keeps the first rows."""
     reader, sample = source(settings.source), Sample({})
     groups: dict[str, list[InputFile]] = {}
     for file in reader.find(settings.input):
         groups.setdefault(file.table, []).append(file)
     for files in groups.values():
-        sizes = file_sizes([file.path for file in files])
-        chosen = _middle(sizes)
-        scale, started, rows = sum(sizes) / max(sizes[chosen], 1), time.process_time(), 0
-        for name, table in reader.read(files[chosen], wanted_columns(settings)):
-            kept = sample.tables.setdefault(name, [])
-            rows += len(table)
-            if sum(map(len, kept)) < _SAMPLE_ROWS:
-                kept.append(table)
+        sizes, middle = file_sizes([file.path for file in files]), len(files) // 2
+        order, rows, read = sorted(range(len(files)), key=lambda place: abs(place - middle)), 0, 0
+        started = time.process_time()
+        for place in order:
+            if rows < _SAMPLE_ROWS:
+                rows, read = rows + sample.read(reader.read(files[place], wanted_columns(settings))), read + sizes[place]
+                sample.files.append(files[place].path)
+        scale = sum(sizes) / max(read, 1)
         sample.seconds += (time.process_time() - started) * scale
         sample.rows += rows * scale
-        sample.files.append(files[chosen].path)
     return sample
 
 
@@ -117,9 +128,10 @@ def _prepare_sample(asked: Plan, settings: Settings, folder: Path) -> tuple[Feat
     chosen = _middle(sizes)
     one = TableRequest(paths[chosen], table.keys, table.lag)
     columns = plan_of(settings).columns("impression")
+    places = ((settings.start, settings.end), str(folder / "table.arrow"), str(folder / "bad.jsonl"))
+    prepare(one, columns, *places, asked.request.max_bad_fraction)
     started = time.process_time()
-    times = (settings.start, settings.end)
-    prepared, _ = prepare(one, columns, times, str(folder / "table.arrow"), str(folder / "bad.jsonl"), asked.request.max_bad_fraction)
+    prepared, _ = prepare(one, columns, *places, asked.request.max_bad_fraction)
     return prepared, (time.process_time() - started) * sum(sizes) / max(sizes[chosen], 1), paths[chosen]
 
 
@@ -199,7 +211,7 @@ def _costs(asked: Plan, folder: Path) -> list[str]:
     seconds, sample, rows = log_seconds(settings, folder)
     lines.append(
         f"log: {len(files):,} files, about {sample.rows:,.0f} rows; reading them and making the features: about {seconds:,.1f} s of CPU, "
-        f"by reading {', '.join(sample.files)} and building lists of {rows:,} of their rows"
+        f"by reading {len(sample.files)} of them, from {sample.files[0]} on, and building lists of {rows:,} of their rows"
     )
     rate = merge_rate(asked)
     merging = rate.seconds(asked.pieces)

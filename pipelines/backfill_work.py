@@ -63,11 +63,14 @@ def get_json(path: str) -> Any:
 
 
 def file_sizes(paths: Sequence[str]) -> list[int]:
-    """Bytes of files; each of their folders is listed once."""
-    folders = sorted({FileSystems.split(path)[0] for path in paths})
-    found = FileSystems.match([FileSystems.join(folder, "*") for folder in folders])
-    sizes = {entry.path: int(entry.size_in_bytes) for folder in found for entry in folder.metadata_list}
-    return [sizes.get(path, 0) for path in paths]
+    """Bytes of files; each of their folders is listed once. Raises CvrError for a file that is not there."""
+    places = [FileSystems.split(path) for path in paths]  # of relative paths on this machine it gives absolute folders
+    found = FileSystems.match([FileSystems.join(folder, "*") for folder in sorted({folder for folder, _ in places})])
+    sizes = {FileSystems.split(entry.path): int(entry.size_in_bytes) for folder in found for entry in folder.metadata_list}
+    missing = [path for path, place in zip(paths, places, strict=True) if place not in sizes]
+    if missing:
+        raise CvrError(f"{missing[0]} was there a moment ago and is not any more")
+    return [sizes[place] for place in places]
 
 
 def _digest(paths: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from cvr.errors import CvrError
 from pipelines import backfill_job
 from pipelines.backfill_job import backfill
 from pipelines.backfill_request import Request
+from pipelines.backfill_work import file_sizes
 from pipelines.claim import claim
 from pipelines.job import build
 from tests.pipelines.backfilled import LAUNCH, rich_log, run_and_die, spec_of
@@ -94,6 +95,16 @@ def test_force_starts_anew_and_ctrl_c_publishes_nothing(
     (data,) = (tmp_path / "new").glob("data-*")
     manifest = backfill(dataclasses.replace(request, features=("title",)), force=True)
     assert manifest.changes[-1]["features"] == ["title"] and not data.exists()
+
+
+def test_sizes_of_files_by_relative_and_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, size in (("a/x", 3), ("a/y", 5), ("b/x", 7)):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"." * size)
+    assert file_sizes(["b/x", "a/x", str(tmp_path / "a" / "y")]) == [7, 3, 5]
+    with pytest.raises(CvrError, match="a/z was there a moment ago"):
+        file_sizes(["a/x", "a/z"])
 
 
 def test_two_at_once_are_refused(request_: Request, tmp_path: Path) -> None:
