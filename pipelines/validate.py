@@ -44,7 +44,7 @@ def define_flags() -> None:
         "leak_auc", default.leak_auc, "A feature fails if its AUC within lists is surely above this.", 0.5, 1.0
     )
     flags.DEFINE_float(
-        "leak_jump", default.leak_jump, "Warn if a feature's AUC is surely ahead of all others by this.", 0.0, 1.0
+        "leak_jump", default.leak_jump, "Warn if AUCs above 0.8 are surely ahead of all others by this.", 0.0, 1.0
     )
     flags.DEFINE_integer(
         "leak_lists", 100_000, "Lists per split on which rates of ids are measured, a second pass.", lower_bound=1

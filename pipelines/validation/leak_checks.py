@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
@@ -20,8 +21,8 @@ _SAYS = {
     "rate": "rate of its ids",
 }
 _FALL = 0.1
-_STRONG = 0.8
-"""Lower bound from which a jump ahead of all others is worth a look."""
+_STRONG, _LEADERS = 0.8, 3
+"""Lower bound from which a jump ahead of all others is worth a look, and how many features may lead together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +95,22 @@ def _too_good(figures: Figures, thresholds: Thresholds) -> Iterator[str]:
 
 
 def _jumps(figures: Figures, thresholds: Thresholds) -> Iterator[str]:
+    """Features below the failing threshold before the first gap among the best: several leaks hide each other's."""
     for split in figures.splits:
         for task in figures.spec.tasks:
             scores = best_scores(figures.whole(split), task)
-            if len(scores) > 1 and scores[0].low > _STRONG and scores[0].low - scores[1].high > thresholds.leak_jump:
-                yield f"{scores[0]}; the next is {scores[1]}; task {task}, {split}"
+            pairs = list(pairwise(scores[: _LEADERS + 1]))
+            gaps = [
+                place
+                for place, (one, next_one) in enumerate(pairs)
+                if one.low > _STRONG and one.low - next_one.high > thresholds.leak_jump
+            ]
+            ahead = scores[: gaps[-1] + 1] if gaps else []
+            yield from (
+                f"{score}; the next is {scores[gaps[-1] + 1]}; task {task}, {split}"
+                for score in ahead
+                if score.low <= thresholds.leak_auc
+            )
 
 
 def _falls(figures: Figures) -> Iterator[str]:

@@ -20,7 +20,7 @@ class Thresholds:
     """The flags of `pipelines.validate` by which checks are judged; see its --help."""
 
     leak_auc: float = 0.95
-    leak_jump: float = 0.15
+    leak_jump: float = 0.1
     drift: float = 0.05
     coverage_drop: float = 0.1
     change: float = 0.5
