@@ -70,6 +70,11 @@ class Bag:
     values: np.ndarray
     lengths: np.ndarray
 
+    def firsts(self, default: int) -> np.ndarray:
+        """The first id of each row, `default` for an empty one; int64 [rows]."""
+        starts = np.cumsum(self.lengths) - self.lengths
+        return np.append(self.values, default)[np.where(self.lengths > 0, starts, len(self.values))]
+
 
 class CodedBag(Bag):
     """Bags of which many are equal: `distinct` ones and, per row, which of them it is (`codes` int64 [rows])."""
@@ -80,6 +85,10 @@ class CodedBag(Bag):
 
     distinct: Bag
     codes: np.ndarray
+
+    def firsts(self, default: int) -> np.ndarray:
+        """The first id of each row, `default` for an empty one; int64 [rows]."""
+        return self.distinct.firsts(default)[self.codes]
 
     @functools.cached_property
     def lengths(self) -> np.ndarray:  # type: ignore[override]

@@ -6,13 +6,15 @@ import datetime
 
 import numpy as np
 
-from cvr.records import Histories, ListColumns
+from cvr.records import Bag, Histories, ListColumns
 from cvr.schema import Feature, FeatureSpec
-from cvr.transforms import EMPTY, UNKNOWN, UNSEEN, UNSEEN_VALUE, hash_strings
+from cvr.transforms import EMPTY, FIRST_ID, UNKNOWN, UNSEEN, UNSEEN_VALUE, hash_strings
 from pipelines.counts import Counts
 from pipelines.lists import DAY_MS
 
 PRESENT, MISSING, UNSEEN_STATE, UNKNOWN_STATE = range(4)
+_STATE_OF_ID = np.full(FIRST_ID + 1, PRESENT)
+_STATE_OF_ID[[UNSEEN, EMPTY, UNKNOWN]] = UNSEEN_STATE, MISSING, UNKNOWN_STATE
 STATES = ("present", "missing", "unseen", "unknown")
 
 
@@ -21,16 +23,11 @@ def _number_states(values: np.ndarray) -> np.ndarray:
 
 
 def _id_states(ids: np.ndarray, feature: Feature) -> np.ndarray:
-    states = np.select([ids == UNSEEN, ids == EMPTY, ids == UNKNOWN], [UNSEEN_STATE, MISSING, UNKNOWN_STATE], PRESENT)
+    states = _STATE_OF_ID[np.minimum(ids, FIRST_ID)]
     if not feature.vocabulary:
         return states
     known = np.isin(ids, hash_strings(list(feature.vocabulary)).numpy())
     return np.where((states == PRESENT) & ~known, UNKNOWN_STATE, states)
-
-
-def _first_ids(ids: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The first id of each bag, EMPTY for an empty one; a bag that stands for no value holds that one reserved id."""
-    return np.append(ids, EMPTY)[np.where(lengths > 0, np.cumsum(lengths) - lengths, len(ids))]
 
 
 def states_of(columns: ListColumns, spec: FeatureSpec) -> dict[str, np.ndarray]:
@@ -42,10 +39,9 @@ def states_of(columns: ListColumns, spec: FeatureSpec) -> dict[str, np.ndarray]:
     for feature in spec.select(stored=True):
         if feature.kind == "sequence":
             events: Histories = columns.sequences[feature.name]
-            states[feature.name] = _id_states(_first_ids(events.item, events.lengths), feature)
+            states[feature.name] = _id_states(Bag(events.item, events.lengths).firsts(EMPTY), feature)
         elif feature.ragged:
-            bag = columns.bags[feature.name]
-            states[feature.name] = _id_states(_first_ids(bag.values, bag.lengths), feature)
+            states[feature.name] = _id_states(columns.bags[feature.name].firsts(EMPTY), feature)
         elif feature.kind == "categorical":
             states[feature.name] = _id_states(columns.cat[feature.name], feature)
     return states
@@ -53,16 +49,15 @@ def states_of(columns: ListColumns, spec: FeatureSpec) -> dict[str, np.ndarray]:
 
 def of_columns(spec: FeatureSpec, columns: ListColumns, chosen: np.ndarray) -> Counts:
     """{day: {feature: {state: values}}} of the chosen lists (mask [L]); states without any value are left out."""
-    days = columns.time // DAY_MS
-    found: Counts = {}
-    states = states_of(columns, spec)
-    for day in np.unique(days[chosen]):
-        lists = chosen & (days == day)
-        rows = np.repeat(lists, columns.lengths)
-        name = (datetime.date(1970, 1, 1) + datetime.timedelta(days=int(day))).isoformat()
-        found[name] = {}
-        for feature, values in states.items():
-            of_list = spec.features[feature].level == "context"
-            counted = np.bincount(values[lists if of_list else rows], minlength=len(STATES))
-            found[name][feature] = {state: int(n) for state, n in zip(STATES, counted, strict=True) if n}
+    days, day = np.unique(columns.time[chosen] // DAY_MS, return_inverse=True)
+    names = [(datetime.date(1970, 1, 1) + datetime.timedelta(days=int(number))).isoformat() for number in days]
+    found: Counts = {name: {} for name in names}
+    rows = np.repeat(chosen, columns.lengths)
+    day_of_row = np.repeat(day, columns.lengths[chosen])
+    for feature, states in states_of(columns, spec).items():
+        of_list = spec.features[feature].level == "context"
+        place = (day if of_list else day_of_row) * len(STATES) + (states[chosen] if of_list else states[rows])
+        counted = np.bincount(place, minlength=len(days) * len(STATES)).reshape(-1, len(STATES))
+        for name, numbers in zip(names, counted, strict=True):
+            found[name][feature] = {state: int(n) for state, n in zip(STATES, numbers, strict=True) if n}
     return found

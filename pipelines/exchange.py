@@ -123,14 +123,15 @@ class Answer(beam.DoFn):
     def _answers(self, tables: dict[str, pa.Table]) -> Iterator[_PIECE]:
         if REQUESTS not in tables:
             return
-        requests = tables[REQUESTS]
-        questions, partitions = column(requests, "question"), column(requests, "partition")
+        plan, requests = plan_of(self._settings), tables[REQUESTS]
+        numbers, partitions = column(requests, "question"), column(requests, "partition")
         if ITEMS in tables:
-            yield from _item_pieces(requests.filter(pa.array(questions == ITEM)), last_of_each(tables[ITEMS]))
-        plan = plan_of(self._settings)
-        found = _answers(requests, plan, _count_tables(tables.get(COUNTS), plan))
-        asked = questions != ITEM
-        yield from split_at(ANSWERS, found.filter(pa.array(asked)), partitions[asked])
+            yield from _item_pieces(requests.filter(pa.array(numbers == ITEM)), last_of_each(tables[ITEMS]))
+        counts = _count_tables(tables.get(COUNTS), plan)
+        found = [_answer(number, requests, np.flatnonzero(numbers == number), counts, plan) for number in range(len(plan.questions))]
+        if found:
+            rows = np.concatenate([np.flatnonzero(numbers == number) for number in range(len(plan.questions))])
+            yield from split_at(ANSWERS, pa.concat_tables(found).combine_chunks(), partitions[rows])
 
 
 def _count_tables(counts: pa.Table | None, plan: Plan) -> dict[aggregates.Component, CountTable]:
@@ -140,19 +141,17 @@ def _count_tables(counts: pa.Table | None, plan: Plan) -> dict[aggregates.Compon
     return {plan.components[number]: CountTable(counts.filter(pa.array(numbers == number))) for number in np.unique(numbers)}
 
 
-def _answers(requests: pa.Table, plan: Plan, tables: dict[aggregates.Component, CountTable]) -> pa.Table:
-    """`question`, `place` and one column per count, for all requests; each (question, key, moment) is worked out once."""
-    numbers, keys, moments = (column(requests, name) for name in ("question", "key", "moment"))
-    width = max((len(question.counts) for question in plan.questions), default=0)
-    found = np.zeros((len(requests), width), np.int64)
-    for number in np.unique(numbers[numbers != ITEM]):
-        rows = np.flatnonzero(numbers == number)
-        codes, first = aggregates.distinct_pairs(keys[rows], moments[rows])
-        question = plan.questions[number]
-        counts = aggregates.answer(question, tables, keys[rows[first]], moments[rows[first]])
-        found[rows[:, None], np.arange(counts.shape[1])] = counts[codes]
-    columns = {f"count_{index}": found[:, index] for index in range(width)}
-    return pa.table({"question": numbers, "place": column(requests, "place"), **columns})
+def _answer(
+    number: int, requests: pa.Table, rows: np.ndarray, tables: dict[aggregates.Component, CountTable], plan: Plan
+) -> pa.Table:
+    """`question`, `place` and one column per count, for the requests at `rows`; each (key, moment) is worked out once."""
+    keys, moments, places = (column(requests, name)[rows] for name in ("key", "moment", "place"))
+    codes, first = aggregates.distinct_pairs(keys, moments)
+    counts = aggregates.answer(plan.questions[number], tables, keys[first], moments[first])
+    width = max(len(question.counts) for question in plan.questions)
+    none = np.zeros(len(rows), np.int64)
+    columns = {f"count_{i}": counts[codes, i] if i < counts.shape[1] else none for i in range(width)}
+    return pa.table({"question": np.full(len(rows), number, np.int16), "place": places.astype(np.int32), **columns})
 
 
 def _item_pieces(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
@@ -162,12 +161,19 @@ def _item_pieces(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
     yield from split_at(ITEMS, found, column(requests, "partition")[known])
 
 
-def answered(answers: pa.Table | None, question: int, places: np.ndarray, counts: int) -> np.ndarray:
-    """The counts that came back for a question, int64 [R, counts]; 0 for the place NONE."""
-    found = np.zeros((int(places.max(initial=NONE)) + 2, counts), np.int64)
+def by_question(answers: pa.Table | None, questions: int) -> list[pa.Table | None]:
+    """The answers to each question."""
+    if answers is None:
+        return [None] * questions
+    numbers = column(answers, "question")
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], np.arange(questions + 1))
+    return [answers.take(pa.array(order[begin:end])) for begin, end in zip(ends, ends[1:], strict=False)]
+
+
+def answered(answers: pa.Table | None, places: np.ndarray, count: int) -> np.ndarray:
+    """A count of a question's answers, int64 [R]; 0 for the place NONE."""
+    found = np.zeros(int(places.max(initial=NONE)) + 2, np.int64)
     if answers is not None:
-        mine = answers.filter(pa.array(column(answers, "question") == question))
-        rows = column(mine, "place")
-        for index in range(counts):
-            found[rows, index] = column(mine, f"count_{index}")
+        found[column(answers, "place")] = column(answers, f"count_{count}")
     return found[places]

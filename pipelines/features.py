@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
+import threading
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +15,7 @@ from cvr.schema import Feature
 from cvr.transforms import EMPTY, FIRST_ID, UNSEEN, UNSEEN_VALUE, char_ngrams, hash_strings
 from pipelines import aggregates, history
 from pipelines.batches import coded, column
-from pipelines.exchange import ANSWERS, ITEMS, answered
+from pipelines.exchange import ANSWERS, ITEMS, answered, by_question
 from pipelines.lists import DAY_MS, DELAY
 from pipelines.prepare import HISTORY, LISTS, ROWS, Tables
 from pipelines.settings import Place, Plan
@@ -27,21 +29,53 @@ def split_values(text: str, separator: str) -> list[str]:
     return [part for part in (piece.strip() for piece in text.split(separator)) if part]
 
 
+class _KnownBags:
+    """Bags of the texts that this process has met, so that the same titles are cut into n-grams once and not in every partition."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, int] = {}
+        self._bag = Bag(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+    def of(self, texts: Sequence[str], feature: Feature) -> Bag:
+        """The bags of texts, new ones included."""
+        new = list(dict.fromkeys(text for text in texts if text not in self._rows))
+        if len(self._rows) + len(new) > MOST_KNOWN_TEXTS:
+            self.__init__()  # type: ignore[misc]
+            new = list(dict.fromkeys(texts))
+        if new:
+            made = _make_bags(new, feature)
+            self._rows |= {text: len(self._rows) + place for place, text in enumerate(new)}
+            self._bag = Bag(np.concatenate([self._bag.values, made.values]), np.concatenate([self._bag.lengths, made.lengths]))
+        found = CodedBag(self._bag, np.fromiter((self._rows[text] for text in texts), np.int64, len(texts)))
+        return Bag(found.values, found.lengths)
+
+
+_known = threading.local()
+MOST_KNOWN_TEXTS = 300_000
+
+
 def bags_of(distinct: np.ndarray, feature: Feature) -> Bag:
     """Bags of ids of distinct texts, then that of null and that of an absent column; never an empty bag."""
-    texts = np.append(distinct, ["", ABSENT]).astype(object)
+    key = (feature.kind, feature.ngrams, feature.max_chars, feature.separator)
+    known = _known.__dict__.setdefault("bags", {}).setdefault(key, _KnownBags())
+    return known.of([*distinct, "", ABSENT], feature)
+
+
+def _make_bags(texts: list[str], feature: Feature) -> Bag:
     if feature.kind == "text":
-        ragged = char_ngrams(texts.tolist(), feature.ngrams, feature.max_chars)
+        ragged = char_ngrams(texts, feature.ngrams, feature.max_chars)
         values, lengths = ragged.values.numpy(), ragged.row_lengths().numpy()
     else:
         parts = [split_values(text, feature.separator or "") or [""] for text in texts]
         lengths = np.array([len(part) for part in parts], np.int64)
         values = hash_strings([value for part in parts for value in part]).numpy()
-    return _replace(Bag(values, lengths), texts == ABSENT, UNSEEN)
+    return _replace(Bag(values, lengths), np.array([text == ABSENT for text in texts]), UNSEEN)
 
 
 def _replace(bag: Bag, rows: np.ndarray, value: int) -> Bag:
     """The bags of the masked rows become [value]."""
+    if not rows.any():
+        return bag
     lengths = np.where(rows, 1, bag.lengths)
     kept = bag.values[np.repeat(~rows, bag.lengths)]
     values = np.full(int(lengths.sum()), value, np.int64)
@@ -58,6 +92,7 @@ class Encoder:
         self._lengths, self._time = column(self._lists, "length"), column(self._lists, "time")
         self._starts = np.cumsum(self._lengths) - self._lengths
         self._item = column(self._rows, "item")
+        self._answers = by_question(tables.get(ANSWERS), len(plan.questions))
 
     @functools.cached_property
     def _item_row(self) -> np.ndarray:
@@ -104,8 +139,7 @@ class Encoder:
         question = self._plan.questions[number]
         table = self._rows if question.per_item else self._lists
         if f"q:{number}" in table.column_names:
-            places = column(table, f"q:{number}")
-            values = answered(self._tables.get(ANSWERS), number, places, len(question.counts))[:, index]
+            values = answered(self._answers[number], column(table, f"q:{number}"), index)
         else:
             values = column(table, f"v:{number}:{index}")
         return values if question.per_item or level == "context" else np.repeat(values, self._lengths)

@@ -140,6 +140,6 @@ def describe(columns: ListColumns, chosen: np.ndarray, plan: Plan) -> Counts:
     for index, task in enumerate(plan.tasks):
         positive = labels[:, index] > 0
         found["labels"][task] = int(positive.sum())
-        found["lists_with"][task] = len(np.unique(of_list[positive]))
+        found["lists_with"][task] = int(np.count_nonzero(np.bincount(of_list[positive])))
         found["positions"][task] = tally(positions[positive])
     return found

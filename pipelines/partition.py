@@ -44,7 +44,7 @@ class Prepare(beam.DoFn):
         end = log_end if self._settings.log_end is None else self._settings.log_end
         found = prepare(tables, plan, self._settings, end)
         del tables
-        asked = found.requests.pieces(partition, self._settings.partitions)
+        asked = found.requests.pieces(partition, self._settings.key_partitions)
         yield from self._tagged(EXCHANGE, itertools.chain(found.told, asked))
         yield beam.pvalue.TaggedOutput(COUNTS, {**found.counts, "partitions": {"split_customers": len(cuts)}})
         if not found.tables:

@@ -99,7 +99,7 @@ def prepare(tables: Tables, plan: Plan, settings: Settings, log_end: int) -> Pre
     sliced = OWN in found[IMPRESSIONS].column_names or OWN in found[ENGAGEMENTS].column_names
     exchanged = [question for question in plan.questions if sliced or not question.local]
     own_events = _own(engagements)
-    told = list(count_pieces(exchanged, _own(impressions), own_events, plan, settings.partitions))
+    told = list(count_pieces(exchanged, _own(impressions), own_events, plan, settings.key_partitions))
     lists = arrange(impressions)
     if sliced and len(lists.lengths):
         lists = pick(lists, owned(lists.rows)[lists.starts])

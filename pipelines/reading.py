@@ -98,7 +98,7 @@ class ReadFile(beam.DoFn):
 
     def _items(self, file: InputFile, start: int, table: pa.Table) -> Iterator[Any]:
         order = (file.index << _ROW_BITS) + start + np.arange(len(table))
-        pieces = split(ITEMS, table.append_column("order", pa.array(order)), column(table, "item"), self._settings.partitions)
+        pieces = split(ITEMS, table.append_column("order", pa.array(order)), column(table, "item"), self._settings.key_partitions)
         yield from (beam.pvalue.TaggedOutput("items", piece) for piece in spilled(pieces, self._settings.spill_folder))
 
 

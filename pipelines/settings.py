@@ -83,6 +83,11 @@ class Settings:
         return f"data-{self.build_id}"
 
     @property
+    def key_partitions(self) -> int:
+        """Partitions of keys, where counts and items are looked up; fewer than those of customers, since their rows are small."""
+        return max(1, -(-self.partitions // 4))
+
+    @property
     def spill_folder(self) -> str | None:
         """Where shuffled pieces are written; None where they go through Beam."""
         return f"{self.output}/{self.data_folder}/spill" if self.spill else None

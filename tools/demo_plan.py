@@ -29,6 +29,7 @@ class Source:
     flagfile: str
     validation_from: str | None = None
     test_from: str | None = None
+    popularity_bucket: str = "1h"
 
 
 SOURCES = {
@@ -42,6 +43,7 @@ SOURCES = {
         "configs/trivago2019.flags",
         "2018-11-08T10:35",
         "2018-11-08T15:33",
+        popularity_bucket="1ms",  # two days of logs: what happened within the hour counts
     ),
     "expedia2013": Source(
         "expedia2013",
@@ -152,7 +154,7 @@ def stages(choices: Choices) -> Iterator[Stage]:
     validation, test = split_times(choices)
     arguments = ("pipelines.build_lists", f"--source={settings.reader}", f"--input={choices.logs}")
     arguments += (f"--spec={settings.spec}", f"--validation_from={validation}", f"--test_from={test}")
-    arguments += (f"--output={choices.lists}",)
+    arguments += (f"--output={choices.lists}", f"--popularity_bucket={settings.popularity_bucket}")
     yield Stage("build_lists", "Logs to labelled search lists", arguments, choices.lists, MANIFEST_NAME)
     arguments = ("cvr.train", f"--flagfile={settings.flagfile}", lists, f"--output={choices.model}")
     yield Stage("train", "Training", arguments, choices.model, "run.json", resumes=True)

@@ -60,6 +60,7 @@ def test_lists_labels_and_splits(built: tuple[Path, Manifest]) -> None:
         "out_of_range": 0,
         "immature": 12,
         "unconverted": 0,
+        "not_sampled": 0,
         "kept": 28,
     }
     train, test = manifest.split("train"), manifest.split("test")

@@ -19,7 +19,7 @@ def _build(source: str, log: Path, root: Path, output: Path, test_from: str, dro
     text = (root / "configs" / "features" / f"{source}.yaml").read_text()
     time = parse_time(test_from, "test_from")
     return output, build(
-        Settings(source, str(log), str(output), text, test_from=time, drop_unconverted=drop, partitions=2)
+        Settings(source, str(log), str(output), text, test_from=time, drop_unconverted=drop, partitions=2, popularity_bucket=1)
     )
 
 
