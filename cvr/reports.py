@@ -14,14 +14,14 @@ from cvr.scoring import ScoredLists
 def rankings(scored: ScoredLists, place: int) -> dict[str, np.ndarray]:
     """Scores by name: the model's for task number `place`, and the baselines display order and popularity so far.
 
-    Many items are equally popular, most with no engagement yet; those keep their display order.
+    Many items are equally popular, most with no engagement yet; those keep their display order. Lists that were built without popularity
+    have none to compare with.
     """
     display_order = -scored.position.astype(np.float64)
-    return {
-        "model": scored.scores[:, place],
-        "display_order": display_order,
-        "popularity": scored.popularity + display_order * 1e-6,
-    }
+    found = {"model": scored.scores[:, place], "display_order": display_order}
+    if not np.isnan(scored.popularity).any():
+        found["popularity"] = scored.popularity + display_order * 1e-6
+    return found
 
 
 def summarise(ranked: Ranked, seed: int = 0, replicates: int = 1000) -> dict[str, Any]:

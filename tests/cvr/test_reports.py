@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -39,6 +41,12 @@ def test_summary_and_baselines(scored: ScoredLists) -> None:
     )
     np.testing.assert_allclose(frame.map_display_order, [1 / 3, 1.0])
     np.testing.assert_allclose(frame.map_popularity, [1 / 2, 1.0])
+
+
+def test_lists_without_popularity_have_no_such_baseline(scored: ScoredLists) -> None:
+    scored = dataclasses.replace(scored, popularity=np.full(5, np.nan, np.float32))
+    summary, frame = evaluate_task(scored, 0, replicates=20)
+    assert set(summary["baselines"]) == {"display_order"} and "map_popularity" not in frame
 
 
 def test_a_list_without_a_positive_counts_in_no_mean(scored: ScoredLists) -> None:
