@@ -28,7 +28,7 @@ def define_flags() -> None:
 
 
 # The base layer in order: each may import those before it, and `pipelines` may import no other module of `cvr`.
-BASE_LAYER = ("cvr.errors", "cvr.compat", "cvr.schema", "cvr.transforms", "cvr.records", "cvr.elwc", "cvr.manifest")
+BASE_LAYER = ("cvr.errors", "cvr.compat", "cvr.schema", "cvr.transforms", "cvr.wire", "cvr.records", "cvr.elwc", "cvr.manifest")
 
 # Who may import what, by top-level package; tests may import everything.
 VISIBLE_TO = {
