@@ -43,6 +43,7 @@ def define_flags() -> None:
     flags.DEFINE_float(
         "max_unmatched_fraction", 0.001, "Share of lists that are not in the log any more above which it fails.", 0.0, 1.0
     )
+    flags.DEFINE_integer("step_days", 0, "Days to do at once, so that a kill costs no more than that; 0: all of them.", lower_bound=0)
     flags.DEFINE_bool("dry_run", False, "Only print what would be done and an estimate of its cost; writes nothing to the output.")
     flags.DEFINE_bool("force", False, "Throw away what an unfinished backfill left in the output, and start anew.")
 
@@ -75,6 +76,7 @@ def _request() -> Request:
         table=_table(),
         max_bad_fraction=FLAGS.max_bad_fraction,
         max_unmatched_fraction=FLAGS.max_unmatched_fraction,
+        step_days=FLAGS.step_days,
     )
 
 

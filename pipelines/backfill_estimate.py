@@ -216,6 +216,9 @@ def _costs(asked: Plan, folder: Path) -> list[str]:
     rate = merge_rate(asked)
     merging = rate.seconds(asked.pieces)
     lines.append(f"merge: about {merging:,.1f} s of CPU, by decoding, merging and encoding {rate.path}")
-    total = seconds + merging + table_seconds
+    steps = len(asked.steps())
+    if steps > 1:
+        lines.append(f"steps: {steps}, each of which reads the table and the log, which counts {steps} times below")
+    total = steps * (seconds + table_seconds) + merging
     lines.append(f"in all about {total:,.1f} s of CPU of this machine, which workers share; start-up of workers comes on top")
     return lines

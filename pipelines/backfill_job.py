@@ -2,6 +2,8 @@
 
 1. `pipelines.job.build` makes lists of the asked features alone, of every list of the range, in the work folder.
 2. Each published file of the range gets those values; the others are linked, or written anew where the new spec has more features.
+
+With `--step_days` both are done for some days after the other, so that a kill costs no more than one step.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from apache_beam.io.filesystems import FileSystems
 from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, Manifest
 from pipelines import backfill_work, job, write
-from pipelines.backfill_files import Rewrite, Rewriting, link, save, tail
+from pipelines.backfill_files import Rewrite, Rewriting, link, save
 from pipelines.backfill_manifest import check, describe
 from pipelines.backfill_request import Plan, Request, build_settings, load_lists, plan
 from pipelines.backfill_table import prepare
@@ -35,11 +37,13 @@ def backfill(request: Request, beam_flags: Sequence[str] = (), force: bool = Fal
     """
     asked = plan(request)
     with backfill_work.opened(asked, force) as (place, held):
-        features = compute_features(asked, place, beam_flags)
-        results = _rewrite(asked, place, features, beam_flags)
+        results: list[Result] = []
+        for step in asked.steps():
+            features = compute_features(step, place, beam_flags)
+            results += _rewrite(step, place, features, beam_flags)
+            _keep_bad_rows(features[0], place)
         manifest = describe(asked, results)
         check(asked, manifest, place)
-        _keep_bad_rows(*features, place)
         held.check()
         write.publish(place.output, manifest)
     backfill_work.remove(place)
@@ -48,7 +52,7 @@ def backfill(request: Request, beam_flags: Sequence[str] = (), force: bool = Fal
 
 def compute_features(asked: Plan, place: Workspace, beam_flags: Sequence[str]) -> tuple[Settings, Manifest]:
     """Lists of the asked features alone, in the work folder; those that an earlier run of this backfill finished stay."""
-    settings = build_settings(asked, place.path("lists"))
+    settings = build_settings(asked, place.path("lists", asked.request.start))
     if FileSystems.exists(FileSystems.join(settings.output, MANIFEST_NAME)):
         return settings, load_lists(settings.output)
     return settings, job.build(with_table(asked, settings, place), beam_flags)
@@ -65,7 +69,7 @@ def with_table(asked: Plan, settings: Settings, place: Workspace) -> Settings:
         table,
         columns,
         (settings.start, settings.end),
-        place.path(f"{place.data_folder}.arrow"),
+        place.path(f"{place.data_folder}-{asked.request.start}.arrow"),
         place.data("bad", "feature_table.jsonl"),
         asked.request.max_bad_fraction,
     )
@@ -91,7 +95,7 @@ def _by_partition(features: Manifest, folder: str) -> dict[tuple[str, str], tupl
 def _rewrite(
     asked: Plan, place: Workspace, features: tuple[Settings, Manifest], beam_flags: Sequence[str]
 ) -> list[Result]:
-    """What became of every file, in the manifest's order. Raises CvrError naming the files that could not be read."""
+    """What became of every file. Raises CvrError naming the files that could not be read."""
     settings, built = features
     known = _by_partition(built, settings.output)
     elements = [
@@ -117,11 +121,10 @@ def _rewrite(
     failures = sorted(result["failure"] for result in results if "failure" in result)
     if failures:
         raise CvrError("\n".join(failures))
-    order = {tail(piece.file.path): number for number, piece in enumerate(asked.pieces)}
-    return sorted(results, key=lambda result: order[tail(result["file"]["path"])])
+    return results
 
 
-def _keep_bad_rows(settings: Settings, manifest: Manifest, place: Workspace) -> None:
+def _keep_bad_rows(settings: Settings, place: Workspace) -> None:
     """The log's bad rows stay with the new version."""
     for path in match(FileSystems.join(settings.output, "data-*", "bad", "*.jsonl")):
         link(path, place.data("bad", FileSystems.split(path)[1]))

@@ -9,6 +9,7 @@ from typing import Any
 from cvr.errors import CvrError
 from cvr.manifest import Coverage, Manifest, RecordFile, Split
 from pipelines import statistics
+from pipelines.backfill_files import tail
 from pipelines.backfill_request import Plan
 from pipelines.backfill_work import Workspace
 
@@ -55,7 +56,8 @@ def describe(asked: Plan, results: Sequence[Result]) -> Manifest:
     """The new version's manifest: the old one with these files, the asked features' statistics, and what was changed."""
     request, old = asked.request, asked.manifest
     by_split: dict[str, list[Result]] = {}
-    for result in results:
+    order = {tail(piece.file.path): number for number, piece in enumerate(asked.pieces)}
+    for result in sorted(results, key=lambda result: order[tail(result["file"]["path"])]):
         by_split.setdefault(result["split"], []).append(result)
     splits = {name: _split(split, by_split.get(name, []), request.features) for name, split in old.splits.items()}
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

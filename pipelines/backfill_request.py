@@ -39,6 +39,7 @@ class Request:
     table: TableRequest | None = None
     max_bad_fraction: float = 0.001
     max_unmatched_fraction: float = 0.001
+    step_days: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,19 @@ class Plan:
     def input(self) -> str:
         """The log."""
         return self.request.input or str(self.manifest.flags.get("input", ""))
+
+    def steps(self) -> list[Plan]:
+        """The same, cut into ranges of `step_days` days that hold partitions; files outside the range go with the first one."""
+        low, high = (datetime.date.fromisoformat(day) for day in (self.request.start, self.request.end))
+        days = self.request.step_days or (high - low).days
+        found: list[Plan] = []
+        for offset in range(0, (high - low).days, days):
+            start, end = ((low + datetime.timedelta(days=offset + length)).isoformat() for length in (0, days))
+            own = [piece for piece in self.chosen("merge") if start <= piece.file.day < end]
+            rest = [] if found else self.chosen("encode", "measure", "link")
+            request = dataclasses.replace(self.request, start=start, end=min(end, self.request.end))
+            found += [dataclasses.replace(self, request=request, pieces=(*own, *rest))] if own else []
+        return found
 
     def chosen(self, *treatments: Treatment) -> list[Piece]:
         """The files that are treated so."""

@@ -1,7 +1,7 @@
 """The work folder of an unfinished backfill, `<output>/work`: what was asked, so that only the same command goes on, and what is done.
 
     work/request.json    the flags and what they stood for; written first
-    work/lists/          the build of the asked features alone
+    work/lists/<day>/    the build of the asked features alone, of the step that begins on that day
     work/done/<split>/<day>/part-<p>.json   what became of a file, written after it: a rerun does not write that file again
 """
 
@@ -24,6 +24,7 @@ from pipelines import write
 from pipelines.backfill_request import Plan
 from pipelines.claim import Claim, claim
 from pipelines.sources import source
+from pipelines.sources.files import match
 
 WORK = "work"
 _REQUEST = "request.json"
@@ -87,6 +88,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "features": ",".join(request.features),
         "start": request.start,
         "end": request.end,
+        "step_days": str(request.step_days),
         "spec": hashlib.sha256(plan.spec_text.encode()).hexdigest()[:12],
         "source": plan.source,
         "input": f"{plan.input}, {_digest([file.path for file in source(plan.source).find(plan.input)])}",
@@ -104,7 +106,7 @@ def _begin(output: str, asked: dict[str, str], force: bool) -> Workspace:
     begun = get_json(path)
     if begun is not None and not force:
         found = Workspace(output, begun["data_folder"])
-        if FileSystems.exists(found.path("lists", MANIFEST_NAME)):
+        if match(found.path("lists", "*", MANIFEST_NAME)):
             _check_same(output, begun["request"], asked)
             return found
     place = Workspace(output, f"data-{uuid.uuid4().hex[:12]}")

@@ -102,8 +102,8 @@ def test_features_that_only_the_new_spec_has(log: Path, tmp_path: Path) -> None:
 def test_lists_that_the_log_no_longer_holds_keep_their_values(log: Path, old: Path, tmp_path: Path) -> None:
     rows, events = rich_log()
     changed = [row for row in rows if row["search_id"] != "s14" and (row["search_id"], row["item_id"]) != ("s16", "a")]
-    part = write_log(tmp_path / "log", changed, events)
-    request = Request(str(old), str(tmp_path / "new"), ("price", "recent", "tags"), START, END, input=str(part))
+    part = write_log(tmp_path / "log", [*changed, {**changed[0], "item_id": None}], events)
+    request = Request(str(old), str(tmp_path / "new"), ("price", "recent", "tags"), START, END, input=str(part), max_bad_fraction=0.01)
     with pytest.raises(CvrError, match=r"2 of 6 lists are not in the log .* as they were \(allowed --max_unmatched_fraction=0.001\)"):
         backfill(request)
     assert not (tmp_path / "new" / "manifest.json").exists()
@@ -117,6 +117,8 @@ def test_lists_that_the_log_no_longer_holds_keep_their_values(log: Path, old: Pa
     assert columns.sequences["recent"].lengths.tolist() == [3, 1, 1, 3, 3, 3]
     named = [json.loads(line)["search_id"] for path in (tmp_path / "new").glob("data-*/unmatched/**/*.jsonl") for line in path.open()]
     assert sorted(named) == ["s14", "s16"]
+    (letters,) = (tmp_path / "new").glob("data-*/bad/*.jsonl")
+    assert json.loads(letters.read_text())["reason"] == "item_id is null or empty"
     assert_same(read(tmp_path / "new"), read(old), but=("price", "recent", "tags"))
 
 

@@ -27,7 +27,7 @@ PROCESSES.set_forkserver_preload(["tests.pipelines.backfilled"])
 
 @pytest.fixture(scope="module")
 def request_(tmp_path_factory: pytest.TempPathFactory) -> Request:
-    """Price for the first two days: four files get it, two of the test split are linked."""
+    """Price for the first two days: two files of each get it, two of the test split are linked."""
     folder = tmp_path_factory.mktemp("backfill")
     log = write_log(folder / "log", *rich_log())
     build(settings(log, folder / "old", spec_of(["price", "title"], LAUNCH)))
@@ -47,26 +47,36 @@ def stamps(folder: Path, pattern: str) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob(pattern)}
 
 
+def finished(new: Path) -> dict[str, int]:
+    """Stamps of what a run finished: published features, and files of the new version that are noted as done, with their notes."""
+    found: dict[str, int] = {}
+    for manifest in new.glob("work/lists/*/manifest.json"):
+        found |= stamps(new, f"{manifest.parent.relative_to(new)}/**/*.gz")
+    for note in new.glob("work/done/**/*.json"):
+        found |= stamps(new, str(note.relative_to(new)))
+        found |= stamps(new, f"data-*/{note.relative_to(new / 'work' / 'done').with_suffix('.tfrecord.gz')}")
+    return found
+
+
 def test_a_killed_backfill_goes_on_where_it_was(request_: Request, tmp_path: Path) -> None:
     new = tmp_path / "new"
-    request = dataclasses.replace(request_, output=str(new))
+    request = dataclasses.replace(request_, output=str(new), step_days=1)
     whole = backfill(dataclasses.replace(request_, output=str(tmp_path / "whole")))
     # While the features are computed: nothing is worth keeping, so the next command may ask for something else.
     assert killed(dataclasses.replace(request, features=("title",)), "pipelines.write", "write_records", 1)
-    assert not list(new.glob("work/lists/manifest.json"))
-    # Between a file and what is noted of it, twice: the second run finishes one file more and neither computes nor writes anything again.
-    finished: dict[str, int] = {}
-    for run in range(2):
-        assert killed(request, "pipelines.backfill_files", "put_json", min(run, 1)), run
-        assert not (new / "manifest.json").exists()
-        kept = stamps(new, "work/lists/**/*") | stamps(new, "work/done/**/*.json")
-        assert len(list(new.glob("work/done/**/*.json"))) == run
-        assert {path: kept[path] for path in finished} == finished
-        finished = kept
-    with pytest.raises(CvrError, match=r"unfinished backfill.*--features \(was price, now title\)"):
-        backfill(dataclasses.replace(request, features=("title",)))
-    assert killed(request, "pipelines.write", "publish", 0)
-    assert not (new / "manifest.json").exists() and len(list(new.glob("work/done/**/*.json"))) == 4
+    assert not list(new.glob("work/lists/*/manifest.json"))
+    # Between a file and what is noted of it; when the features of the second day, and when the new version is about to be published:
+    # no run computes or writes anything again that an earlier one finished.
+    before: dict[str, int] = {}
+    for function, calls, done in (("backfill_files.put_json", 1, 1), ("write.publish", 0, 2), ("write.publish", 1, 4)):
+        assert killed(request, *f"pipelines.{function}".rsplit(".", 1), calls), (function, calls)
+        after = finished(new)
+        assert sum(path.endswith(".json") for path in after) == done and not (new / "manifest.json").exists()
+        assert {path: after[path] for path in before} == before
+        before = after
+        if done == 1:
+            with pytest.raises(CvrError, match=r"unfinished backfill.*--features \(was price, now title\)"):
+                backfill(dataclasses.replace(request, features=("title",)))
     # Everything but the manifest is there; a file that was damaged since is noticed and made again, the others stay.
     files = stamps(new, "data-*/train/**/*.gz")
     damaged = new / next(iter(files))
