@@ -58,8 +58,8 @@ def table(rows: Sequence[Mapping[str, Any]], types: Mapping[str, pa.DataType]) -
     return pa.table(columns | {name: pa.array([row.get(name) for row in rows]) for name in extra})
 
 
-def plan(spec: str = SPEC) -> Plan:
-    return Plan(parse_spec(spec))
+def plan(spec: str = SPEC, popularity_bucket: int | None = HOUR) -> Plan:
+    return Plan(parse_spec(spec), popularity_bucket)
 
 
 def impressions(rows: Sequence[Mapping[str, Any]], of: Plan) -> pa.Table:
