@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
-import dask
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dask import dask_runner as beams
 from apache_beam.runners.runner import PipelineResult, PipelineState
@@ -57,8 +56,7 @@ def _connect(flags: dict[str, Any]) -> tuple[Client, LocalCluster | None]:
         except OSError as error:
             where = flags.get("address") or flags["scheduler_file"]
             raise CvrError(f"--runner=DaskRunner: no Dask scheduler answers at {where} ({error})") from error
-    dask.config.set({"logging.distributed": "warning"})  # also that of the workers, which are processes of their own
-    cluster = LocalCluster(dashboard_address=None)
+    cluster = LocalCluster(dashboard_address=None, env={"DASK_LOGGING__DISTRIBUTED": "warning"})  # of the workers' processes
     return Client(cluster, **flags), cluster
 
 
