@@ -76,6 +76,11 @@ class Choices:
         return self.folder / "lists"
 
     @property
+    def validation(self) -> Path:
+        """The lists' checks and the page that describes them."""
+        return self.folder / "validation"
+
+    @property
     def model(self) -> Path:
         """The training run."""
         return self.folder / "model"
@@ -156,6 +161,8 @@ def stages(choices: Choices) -> Iterator[Stage]:
     arguments += (f"--spec={settings.spec}", f"--validation_from={validation}", f"--test_from={test}")
     arguments += (f"--output={choices.lists}", f"--popularity_bucket={settings.popularity_bucket}")
     yield Stage("build_lists", "Logs to labelled search lists", arguments, choices.lists, MANIFEST_NAME)
+    arguments = ("pipelines.validate", lists, f"--output={choices.validation}")
+    yield Stage("validate", "Are the lists sound?", arguments, choices.validation, "validation.json")
     arguments = ("cvr.train", f"--flagfile={settings.flagfile}", lists, f"--output={choices.model}")
     yield Stage("train", "Training", arguments, choices.model, "run.json", resumes=True)
     arguments = ("cvr.evaluate", f"--run={choices.model}", lists, "--split=test", f"--output={choices.evaluation}")

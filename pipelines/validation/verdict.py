@@ -57,6 +57,7 @@ def judge(
     failed = any(check.status in ("fail", fail_on) for check in checks)
     document: Document = {
         **_origin(figures, thresholds),
+        "passed": not failed,
         "exit_code": FAILED if failed else PASSED,
         "checks": [dataclasses.asdict(check) for check in checks],
         "duplicates": {kind: dataclasses.asdict(found) for kind, found in duplicates.items()},

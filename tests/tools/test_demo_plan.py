@@ -22,7 +22,7 @@ def _choices(source: str = "synthetic", given: str | None = None, **settings: st
 
 def test_synthetic_stages_pass_their_folders_on() -> None:
     commands = {stage.name: stage.arguments for stage in stages(_choices())}
-    assert list(commands) == ["make_logs", "build_lists", "train", "evaluate", "export", "parity"]
+    assert list(commands) == ["make_logs", "build_lists", "validate", "train", "evaluate", "export", "parity"]
     assert commands["make_logs"] == ("tools.make_logs", "--output=runs/try/logs", "--days=5")
     assert {"--source=canonical", "--input=runs/try/logs"} <= set(commands["build_lists"])
     assert "--lists=runs/try/lists" in commands["train"] and "--run=runs/try/model" in commands["export"]
