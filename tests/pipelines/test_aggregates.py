@@ -218,7 +218,11 @@ features:
 
 
 def test_without_popularity_and_aggregates_nothing_is_asked() -> None:
-    text = "dataset: d\ntasks: {b: {events: [b], window: 1d, primary: true}}\nfeatures: {p: {kind: numerical, level: item, from: impression.p}}"
+    text = """
+dataset: d
+tasks: {b: {events: [b], window: 1d, primary: true}}
+features: {p: {kind: numerical, level: item, from: impression.p}}
+"""
     of = plan(text, popularity_bucket=None)
     assert (of.questions, of.components, of.popularity, of.exchanges) == ((), (), None, False)
     assert plan(text).exchanges and plan(text, popularity_bucket=1).questions[0].bucket == 1

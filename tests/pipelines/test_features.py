@@ -5,17 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from cvr.records import ListColumns
 from cvr.transforms import EMPTY, UNSEEN, char_ngrams, hash_strings
-from pipelines.aggregates import CountTable, partial_counts
-from pipelines.batches import to_bytes
-from pipelines.features import Encoder
-from pipelines.lists import arrange
-from pipelines.normalise import clean_items
-from pipelines.partition import _item_table
-from tests.pipelines.logs import DAY, T0, done, engagements, impressions, plan, shown
+from tests.pipelines.logs import DAY, HOUR, T0, done, shown
+from tests.pipelines.steps import Log, run, steps_settings
 
 HEAD = "dataset: tiny\ntasks:\n  purchase: {events: [purchase], window: 1d, primary: true}\nfeatures:\n"
 EMBEDDING = "embedding: {buckets: 8, dim: 2}"
@@ -26,17 +20,12 @@ def _columns(
     rows: list[dict[str, Any]],
     events: list[dict[str, Any]] | None = None,
     items: list[dict[str, Any]] | None = None,
+    **changes: Any,
 ) -> ListColumns:
-    of = plan(HEAD + "".join(f"  {line.strip()}\n" for line in features.strip().splitlines()))
-    shown_rows, done_rows = impressions(rows, of), engagements(events or [], of)
-    lists = arrange(shown_rows, np.full((len(rows), 1), -1))
-    catalogue = None
-    if items:
-        cleaned = clean_items(pa.Table.from_pylist(items), of).table
-        catalogue = _item_table(((0, to_bytes("items", cleaned)),))
-    done_rows = done_rows.append_column("query", pa.array(np.zeros(len(done_rows), np.int64)))
-    tables = {c: CountTable(partial_counts(c, shown_rows, done_rows, of)) for c in of.components}
-    return Encoder(of, lists, done_rows, catalogue, tables).columns()
+    """The lists of a log, in the order of their search ids; nothing is set aside."""
+    spec = HEAD + "".join(f"  {line.strip()}\n" for line in features.strip().splitlines())
+    settings = steps_settings(spec, partitions=2, log_end=T0 + 9 * DAY, **changes)
+    return run(Log.of(rows, events or [], items or []), settings).columns()
 
 
 def _ids(*texts: str) -> list[int]:
@@ -72,10 +61,9 @@ def test_categories_tell_null_absent_and_too_early_apart() -> None:
         gone: {{kind: categorical, level: item, from: impression.gone, {EMBEDDING}}}""",
         rows,
     )
-    by_search = dict(zip(found.search_id, found.cat["device"].tolist(), strict=True))
-    assert by_search == {"s1": _ids("phone")[0], "s2": EMPTY, "s3": EMPTY}
-    late = dict(zip(found.search_id, found.cat["late"].tolist(), strict=True))
-    assert late == {"s1": UNSEEN, "s2": _ids("x")[0], "s3": EMPTY}
+    assert found.search_id.tolist() == [b"s1", b"s2", b"s3"]
+    assert found.cat["device"].tolist() == [_ids("phone")[0], EMPTY, EMPTY]
+    assert found.cat["late"].tolist() == [UNSEEN, _ids("x")[0], EMPTY]
     assert found.cat["gone"].tolist() == [UNSEEN] * 3
 
 
@@ -125,10 +113,20 @@ def test_item_attributes_are_joined_and_unknown_items_are_missing() -> None:
 
 def test_popularity_counts_purchases_strictly_before_the_list() -> None:
     events = [done("purchase", 5, "a"), done("purchase", 10, "a"), done("purchase", 11, "b")]
-    found = _columns(
-        "price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1), events
-    )
-    assert found.popularity.tolist() == [1.0, 0.0]
+    text, rows = "price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1)
+    assert _columns(text, rows, events, popularity_bucket=1).popularity.tolist() == [1.0, 0.0]
+    assert _columns(text, rows, events).popularity.tolist() == [0.0, 0.0], "by default it counts whole hours"
+    later = shown("s", HOUR, ["a", "b"], price=1)
+    assert _columns(text, later, events).popularity.tolist() == [2.0, 1.0]
+
+
+def test_without_a_popularity_its_place_is_missing() -> None:
+    text = """price: {kind: numerical, level: item, from: impression.price}
+    own: {kind: numerical, level: item, aggregate: {by: [item], event: purchase, bucket: 1ms}}"""
+    events, rows = [done("purchase", 5, "a")], shown("s", 10, ["a", "b"], price=1)
+    found = _columns(text, rows, events, popularity_bucket=None)
+    np.testing.assert_array_equal(found.popularity, [np.nan, np.nan])
+    np.testing.assert_array_equal(found.item_num, [[1.0, 1.0], [1.0, 0.0]])
 
 
 def test_aggregates_use_the_list_time_and_are_missing_for_a_null_key() -> None:

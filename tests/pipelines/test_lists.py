@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from cvr.errors import CvrError
+from cvr.records import ListColumns
 from cvr.transforms import hash_strings
 from pipelines.batches import column
-from pipelines.lists import Lists, arrange, describe, select
+from pipelines.lists import DELAY, Lists, arrange, describe, select
 from pipelines.settings import Settings, format_time, parse_time
 from tests.pipelines.logs import DAY, HOUR, SPEC, T0, impressions, plan, shown
 
@@ -25,13 +27,19 @@ def _settings(**changes: Any) -> Settings:
 
 def _lists(rows: list[dict[str, Any]], converted: tuple[str, ...] = ()) -> Lists:
     table = impressions(rows, PLAN)
-    bought = [row["search_id"] in converted and row["position"] == 1 for row in rows]
-    delay = np.stack([np.full(len(rows), -1), np.where(bought, 5, -1)], axis=1)
-    return arrange(table, delay)
+    bought = [5 if row["search_id"] in converted and row["position"] == 1 else -1 for row in rows]
+    delays = {"click": [-1] * len(rows), "purchase": bought}
+    for name, delay in delays.items():
+        table = table.append_column(f"{DELAY}{name}", pa.array(delay, pa.int64()))
+    return arrange(table)
+
+
+SEARCHES = ["late", "early", "s", *(f"s{i}" for i in range(7)), *"abcf"]
+NAMES = dict(zip(hash_strings(SEARCHES).numpy().tolist(), SEARCHES, strict=True))
 
 
 def _names(lists: Lists) -> list[str]:
-    return lists.rows.column("search_id").to_numpy()[lists.starts].tolist()
+    return [NAMES[search] for search in column(lists.rows, "search")[lists.starts].tolist()]
 
 
 def test_items_are_sorted_by_position_and_lists_by_their_earliest_impression() -> None:
@@ -101,13 +109,32 @@ def test_no_lists_at_all() -> None:
     assert len(lists.lengths) == 0 and counts == {}
 
 
+def _columns(lists: Lists) -> ListColumns:
+    items, nothing = int(lists.lengths.sum()), np.zeros((0, 0), np.float32)
+    return ListColumns(
+        search_id=np.array(_names(lists), object),
+        time=lists.time,
+        lengths=lists.lengths,
+        item=column(lists.rows, "item"),
+        position=column(lists.rows, "position"),
+        labels=(lists.delay >= 0).astype(np.int64),
+        delay=lists.delay,
+        popularity=np.zeros(items, np.float32),
+        context_num=nothing,
+        item_num=nothing,
+    )
+
+
 def test_describe_counts_positions_labels_and_lengths() -> None:
     lists, _ = select(_lists(shown("a", 0, ["i", "j"]) + shown("b", 1, ["i"]), ("a",)), PLAN, _settings(), T0 + 9 * DAY)
-    found = describe(lists, PLAN, _settings())["train"]
+    found = describe(_columns(lists), np.ones(2, bool), PLAN)
     assert found["lists"] == 2 and found["items"] == 3 and found["max_list_size"] == 2
     assert found["labels"] == {"click": 0, "purchase": 1} and found["lists_with"] == {"click": 0, "purchase": 1}
     assert found["positions"] == {"impressions": {"1": 2, "2": 1}, "click": {}, "purchase": {"1": 1}}
     assert found["list_lengths"] == {"1": 1, "2": 1}
+    assert (found["first_time"], found["last_time"]) == (T0, T0 + 1)
+    only = describe(_columns(lists), np.array([False, True]), PLAN)
+    assert (only["lists"], only["items"], only["labels"]["purchase"], only["first_time"]) == (1, 1, 0, T0 + 1)
 
 
 @pytest.mark.parametrize(
@@ -131,8 +158,13 @@ def test_bad_times_and_flags_that_contradict() -> None:
         CvrError, match="--validation_from=2026-01-02T00:00:00Z must lie before --test_from=2026-01-01T00:00:00Z"
     ):
         _settings(validation_from=T0 + DAY, test_from=T0)
-    with pytest.raises(CvrError, match="--partitions=0"):
-        _settings(partitions=0)
+    with pytest.raises(CvrError, match="--partitions=-1: expected at least 1, or 0 to have them counted"):
+        _settings(partitions=-1)
+    for rate in (0, 1.5):
+        with pytest.raises(CvrError, match=f"--sampling_rate={rate}: expected a share of the training lists"):
+            _settings(sampling_rate=rate)
+    with pytest.raises(CvrError, match="--split_rows=0: expected at least 1"):
+        _settings(split_rows=0)
     with pytest.raises(CvrError, match="--max_bad_fraction=2"):
         _settings(max_bad_fraction=2)
     assert format_time(T0 + 5) == "2026-01-01T00:00:00.005Z" and format_time(None) == "none"

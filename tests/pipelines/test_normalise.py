@@ -10,12 +10,13 @@ import pyarrow as pa
 import pytest
 
 from cvr.errors import CvrError
-from cvr.transforms import PAD, hash_strings
-from pipelines.normalise import clean_engagements, clean_impressions, clean_items, partition_keys, require_columns
-from pipelines.values import ABSENT, as_integers, as_numbers, as_text
+from cvr.transforms import EMPTY, PAD, UNSEEN, hash_strings
+from pipelines.normalise import clean_engagements, clean_impressions, clean_items, places_of, require_columns
+from pipelines.values import ABSENT, absent_mask, as_coded, as_integers, as_numbers, as_text
 from tests.pipelines.logs import ENGAGEMENT_TYPES, IMPRESSION_TYPES, T0, done, plan, shown, table
 
 PLAN = plan()
+HASHED = {text: int(hash_strings([text]).numpy()[0]) for text in ("a", "d", "q", "s", "u")}
 
 
 @pytest.mark.parametrize(
@@ -118,17 +119,76 @@ def test_events_that_the_spec_does_not_name_are_counted_and_left_out() -> None:
 
 
 def test_an_absent_column_is_not_a_null() -> None:
-    there = clean_impressions(table(shown("s", 0, ["a"], price=None, device=None), IMPRESSION_TYPES), PLAN).table
+    there = clean_impressions(table(shown("s", 0, ["a"], price=None, device=None, query=None), IMPRESSION_TYPES), PLAN).table
     absent = clean_impressions(table(shown("s", 0, ["a"]), IMPRESSION_TYPES), PLAN).table
     assert np.isnan(there.column("n:price").to_pylist()[0]) and absent.column("n:price").to_pylist() == [float("-inf")]
-    assert there.column("s:device").to_pylist() == [None] and absent.column("s:device").to_pylist() == [ABSENT]
+    assert there.column("c:device").to_pylist() == [EMPTY] and absent.column("c:device").to_pylist() == [UNSEEN]
+    assert there.column("s:query").to_pylist() == [None] and absent.column("s:query").to_pylist() == [ABSENT]
+
+
+def test_values_that_a_mask_says_are_absent() -> None:
+    rows = [{**row, "price": 1.0, "device": "d", "query": "q"} for row in shown("s", 0, ["a", "b", "c"])]
+    found = table(rows, IMPRESSION_TYPES)
+    for name in ("price", "device", "query"):
+        found = found.append_column(absent_mask(name), pa.array([False, True, False]))
+    carried = clean_impressions(found, PLAN).table
+    assert carried.column("n:price").to_pylist() == [1.0, float("-inf"), 1.0]
+    assert carried.column("c:device").to_pylist() == [HASHED["d"], UNSEEN, HASHED["d"]]
+    assert carried.column("s:query").to_pylist() == ["q", ABSENT, "q"]
+    assert carried.column("query").to_pylist() == [HASHED["q"]] * 3, "the query of aggregates is that of the log"
+
+
+def test_what_is_carried_of_impressions() -> None:
+    rows = shown("s", 0, ["a"], price=0.1, device="phone", query="red", other=1)
+    carried = clean_impressions(table(rows, IMPRESSION_TYPES), PLAN)
+    names = {"customer", "search", "item", "time", "position", "is_list", "query", "n:price", "c:device", "s:query"}
+    assert set(carried.table.column_names) == names
+    types = {name: carried.table.schema.field(name).type for name in ("position", "n:price", "c:device", "is_list")}
+    assert types == {"position": pa.int32(), "n:price": pa.float32(), "c:device": pa.int64(), "is_list": pa.bool_()}
+    assert carried.table.column("n:price").to_pylist() == [float(np.float32(0.1))]
+    assert carried.searches is not None
+    codes, texts = carried.searches
+    assert (codes.tolist(), texts.to_pylist()) == ([0], ["s"])
+
+
+def test_a_column_that_is_read_as_a_category_and_as_a_text() -> None:
+    head = "dataset: d\ntasks: {b: {events: [b], window: 1d, primary: true}}\nfeatures:\n"
+    as_category = "  one: {kind: categorical, level: item, from: impression.x, embedding: {buckets: 8, dim: 2}}\n"
+    as_text = "  two: {kind: text, level: item, from: impression.x, embedding: {buckets: 8, dim: 2}}\n"
+    rows = [{**row, "x": value} for row, value in zip(shown("s", 0, ["a", "b", "c"]), ["d", None, ""], strict=True)]
+    both = clean_impressions(table(rows, IMPRESSION_TYPES), plan(head + as_category + as_text)).table
+    assert both.column("c:x").to_pylist() == [HASHED["d"], EMPTY, EMPTY]
+    assert both.column("s:x").to_pylist() == ["d", None, ""]
 
 
 def test_ids_are_hashed_and_a_null_customer_is_pad() -> None:
     found = clean_impressions(table(shown("s", 0, ["a"], None), IMPRESSION_TYPES), PLAN).table
-    assert found.column("item").to_pylist() == hash_strings(["a"]).numpy().tolist()
+    assert found.column("item").to_pylist() == [HASHED["a"]]
     assert found.column("customer").to_pylist() == [PAD]
-    assert partition_keys(found).tolist() == hash_strings(["s"]).numpy().tolist()
+
+
+def test_a_row_s_partition_is_that_of_its_customer_else_of_its_search_else_of_its_item() -> None:
+    rows = [done("click", 0, "a"), done("click", 0, "a", None, search_id="s"), done("click", 0, "a", None)]
+    found = clean_engagements(table(rows, ENGAGEMENT_TYPES), PLAN).table
+    assert places_of(found, 7).tolist() == [HASHED[key] % 7 for key in ("u", "s", "a")]
+    assert places_of(found, 1).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("values", "codes", "distinct"),
+    [
+        (pa.array(["b", None, "a", "b"]), [0, 2, 1, 0], ["b", "a"]),
+        (pa.array([2.0, 2.5, 2.0, float("nan")]), [0, 1, 0, 2], ["2", "2.5"]),
+        (pa.array(["x", None, "y"]).dictionary_encode(), [0, 2, 1], ["x", "y"]),
+        (pa.DictionaryArray.from_arrays(pa.array([1, 2, 0, None]), pa.array(["x", None, "y"])), [2, 1, 0, 2], ["x", "y"]),
+        (pa.array([["a", "b"], ["a", "b"], None]), [0, 0, 1], ["a|b"]),
+        (pa.chunked_array([pa.array(["x"]).dictionary_encode(), pa.array(["y", "x"]).dictionary_encode()]), [0, 1, 0], ["x", "y"]),
+        (pa.array([], pa.string()), [], []),
+    ],
+)
+def test_as_coded(values: pa.Array, codes: list[int], distinct: list[str]) -> None:
+    found, texts = as_coded(values, "c")
+    assert (found.tolist(), texts.to_pylist()) == (codes, distinct)
 
 
 def test_integer_ids_equal_the_same_ids_as_text() -> None:
