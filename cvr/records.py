@@ -20,6 +20,7 @@ import functools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 import tensorflow as tf
 
 from cvr.schema import FeatureSpec
@@ -134,11 +135,16 @@ class ListColumns:
 
 def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     """Serialises lists to records, vectorised over all of them. Raises ValueError where columns do not fit the spec."""
+    return encode_array(spec, columns).to_pylist()
+
+
+def encode_array(spec: FeatureSpec, columns: ListColumns) -> pa.Array:
+    """`encode`, with the records in one Arrow array: large_binary [L]."""
     layout = Layout.of(spec)
     _check_columns(layout, columns)
     rows = len(columns.lengths)
     if not rows:
-        return []
+        return pa.array([], pa.large_binary())
     one, sizes, tasks = np.ones(rows, np.int64), columns.lengths.astype(np.int64), len(layout.tasks)
     writer = ExampleWriter(rows)
     writer.int64("spec", np.full(rows, layout.fingerprint), one)
@@ -167,7 +173,7 @@ def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
         for part in ("item", "action"):
             writer.int64(f"s/{name}/{part}", getattr(sequence, part), sequence.lengths.astype(np.int64))
         writer.float32(f"s/{name}/age", sequence.age, sequence.lengths.astype(np.int64))
-    return writer.finish().to_pylist()
+    return writer.finish()
 
 
 def _check_columns(layout: Layout, columns: ListColumns) -> None:

@@ -31,12 +31,13 @@ from pipelines.counts import Counts, merge_all
 from pipelines.exchange import Answer
 from pipelines.partition import COUNTS, EXCHANGE, SLICES, Finish, Prepare
 from pipelines.reading import ReadFile
-from pipelines.runners import check_reach, pipeline_of, run_pipeline, runs_here
+from pipelines.runners import check_reach, pipeline_of, run_pipeline, runs_here, use_cores
 from pipelines.settings import Settings, format_time, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile, estimated_rows
 
-LEAST_PARTITIONS, PARTITION_ROWS = 8, 300_000
+LEAST_PARTITIONS, PARTITION_ROWS = 8, 200_000
+THREADS_FROM_ROWS = 2_000_000
 _PIECES = typehints.KV[int, bytes]
 
 
@@ -98,7 +99,10 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
     checks.check_columns(settings, files)
-    settings = _sized(settings, pipeline, files)
+    rows = estimated_rows(files)
+    settings = _sized(settings, pipeline, rows)
+    if rows >= THREADS_FROM_ROWS and settings.spill:
+        use_cores(pipeline, beam_flags)
     write.check_output(settings.output)
     with claim(settings.output, settings.build_id) as held:
         write.prepare_output(settings.output, settings.data_folder)
@@ -120,9 +124,9 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     return manifest
 
 
-def _sized(settings: Settings, pipeline: beam.Pipeline, files: Sequence[InputFile]) -> Settings:
+def _sized(settings: Settings, pipeline: beam.Pipeline, rows: int) -> Settings:
     """The settings with the number of partitions, and the way of the shuffle, where they were left open."""
-    partitions = settings.partitions or max(LEAST_PARTITIONS, -(-estimated_rows(files) // PARTITION_ROWS))
+    partitions = settings.partitions or max(LEAST_PARTITIONS, -(-rows // PARTITION_ROWS))
     spill = (write.is_local(settings.output) and runs_here(pipeline)) if settings.spill is None else settings.spill
     return dataclasses.replace(settings, partitions=partitions, spill=spill)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from cvr.elwc import encode_elwc
-from cvr.records import ListColumns, encode
+from cvr.elwc import encode_elwc_array
+from cvr.records import ListColumns, encode_array
 from pipelines import coverage, statistics, write
 from pipelines.batches import column, concat, to_bytes
 from pipelines.counts import Counts
@@ -23,7 +24,7 @@ from pipelines.settings import Plan, Settings, plan_of
 from pipelines.slices import find_cuts, part_name, slice_pieces, without
 from pipelines.spill import load, spilled
 
-ENCODERS = {"lists": encode, "elwc": encode_elwc}
+ENCODERS = {"lists": encode_array, "elwc": encode_elwc_array}
 EXCHANGE, SLICES, COUNTS = "exchange", "slices", "counts"
 
 
@@ -71,8 +72,8 @@ class Finish(beam.DoFn):
 
 def finish(partition: int, tables: Tables, plan: Plan, settings: Settings) -> Counts:
     """Encodes the lists of a partition and writes their files; gives what each split holds."""
-    columns = Encoder(plan, tables).columns()
-    split = column(tables[LISTS], "split")
+    columns, split = Encoder(plan, tables).columns(), column(tables[LISTS], "split")
+    tables.clear()
     names = [name for name, _, _ in settings.splits()]
     found = {name: describe(columns, split == index, plan) for index, name in enumerate(names) if (split == index).any()}
     for index, name in enumerate(names):
@@ -88,7 +89,7 @@ def finish(partition: int, tables: Tables, plan: Plan, settings: Settings) -> Co
 
 
 def _write(
-    partition: int, columns: ListColumns, split: np.ndarray, records: list[bytes], settings: Settings
+    partition: int, columns: ListColumns, split: np.ndarray, records: pa.Array, settings: Settings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Writes one file per split and day, lists in time order; gives (split, entry of the manifest)."""
     days = columns.time // DAY_MS
@@ -99,7 +100,7 @@ def _write(
         name = names[int(split[rows[0]])]
         day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=int(days[rows[0]]))).isoformat()
         path = f"{settings.data_folder}/{name}/{day}/part-{part_name(partition)}.tfrecord.gz"
-        size, sha256 = write.write_records(FileSystems.join(settings.output, path), [records[row] for row in rows])
+        size, sha256 = write.write_records(FileSystems.join(settings.output, path), records.take(pa.array(rows)).to_pylist())
         yield (
             name,
             {

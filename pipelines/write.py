@@ -13,6 +13,7 @@ import importlib.util
 import re
 import shutil
 import struct
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -138,9 +139,21 @@ def delete_tree(path: str) -> None:
         if found:
             FileSystems.delete(found)
     elif Path(path).is_dir():
-        shutil.rmtree(path)
+        _delete_folder(path)
     else:
         Path(path).unlink(missing_ok=True)
+
+
+def _delete_folder(path: str) -> None:
+    """Deletes a folder to which threads of an interrupted build may still be writing their last files."""
+    for seconds in (0.1, 0.3, 1.0):
+        try:
+            shutil.rmtree(path)
+            return
+        except OSError:
+            time.sleep(seconds)
+    if Path(path).exists():
+        shutil.rmtree(path)
 
 
 def remove_data(output: str, folder: str) -> None:
