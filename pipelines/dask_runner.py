@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import apache_beam as beam
+import dask
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.dask import dask_runner as beams
 from apache_beam.runners.runner import PipelineResult, PipelineState
@@ -56,7 +57,8 @@ def _connect(flags: dict[str, Any]) -> tuple[Client, LocalCluster | None]:
         except OSError as error:
             where = flags.get("address") or flags["scheduler_file"]
             raise CvrError(f"--runner=DaskRunner: no Dask scheduler answers at {where} ({error})") from error
-    cluster = LocalCluster(dashboard_address=None, env={"DASK_LOGGING__DISTRIBUTED": "warning"})  # of the workers' processes
+    with dask.config.set({"distributed.nanny.pre-spawn-environ.DASK_LOGGING__DISTRIBUTED": "warning"}):
+        cluster = LocalCluster(dashboard_address=None)
     return Client(cluster, **flags), cluster
 
 
