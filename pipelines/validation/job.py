@@ -122,15 +122,17 @@ def measure(
     runner cannot run.
     """
     path = FileSystems.join(output, f".partials-{uuid.uuid4().hex[:12]}")
+    pipeline = pipeline_of(beam_flags)
+    check_reach(pipeline, output=output, **{source.role: source.folder for source in sources})
     try:
-        pipeline = pipeline_of(beam_flags)
-        check_reach(pipeline, output=output, **{source.role: source.folder for source in sources})
+        write.write_bytes(path, b"")
+    except OSError as error:
+        raise CvrError(f"--output={output} cannot be written: {error}") from error
+    try:
         construct(pipeline, sources, elements, path)
         run_pipeline(pipeline)
         with FileSystems.open(path) as file:
             return pickle.loads(file.read())  # noqa: S301 - written by this very job
-    except OSError as error:
-        raise CvrError(f"--output={output} cannot be written: {error}") from error
     finally:
         if FileSystems.exists(path):
             FileSystems.delete([path])

@@ -17,7 +17,7 @@ from pipelines.statistics import moments
 ACCURACY = 0.01
 """Relative error of quantiles."""
 SMALLEST_KEPT = 1024
-HEAVY_KEPT = 128
+HEAVY_KEPT = 512
 BUCKETS = 256
 
 _GAMMA = math.log((1 + ACCURACY) / (1 - ACCURACY))

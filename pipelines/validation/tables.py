@@ -117,6 +117,12 @@ def number_table(features: Mapping[str, Row], title: str, opened: bool) -> Table
     )
 
 
+def _top(row: Row, key: str, ids: int) -> str:
+    """A share of the most frequent ids: as counted, or its upper bound where the summary's error is more than a tenth of it."""
+    error = ids * row["top_error"]
+    return share(row[key]) if error <= 0.1 * row[key] else f"≤ {share(min(1.0, row[key] + error))}"
+
+
 def id_table(features: Mapping[str, Row], title: str, opened: bool) -> Table:
     """Statistics of ids."""
     rows = []
@@ -126,7 +132,14 @@ def id_table(features: Mapping[str, Row], title: str, opened: bool) -> Table:
             total = row["count"] + row["empty"] + row["unseen"] + row["unknown"]
             parts = [share(row[state], total) for state in ("empty", "unseen", "unknown")]
             rows.append(
-                [name, number(row["count"]), *parts, number(row["distinct"]), share(row["top"]), share(row["top_10"])]
+                [
+                    name,
+                    number(row["count"]),
+                    *parts,
+                    number(row["distinct"]),
+                    _top(row, "top", 1),
+                    _top(row, "top_10", 10),
+                ]
             )
     return Table(
         ["feature", "ids", "empty", "unseen", "unknown", "distinct", "most frequent", "ten most frequent"],

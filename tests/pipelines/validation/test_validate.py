@@ -203,6 +203,10 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         _validated(folder, tmp_path / "out", monkeypatch)
     assert not (tmp_path / "out").exists()
+    (tmp_path / "file").write_text("")
+    rewrite(folder, lambda manifest: manifest.update(record_format="lists"))
+    with pytest.raises(CvrError, match="--output=.*file cannot be written"):
+        _validated(folder, tmp_path / "file", monkeypatch)
 
 
 def test_trivago2019_raises_no_alarm(
