@@ -21,7 +21,7 @@ from pipelines.features import Encoder
 from pipelines.lists import DAY_MS, describe
 from pipelines.prepare import LISTS, Tables, prepare
 from pipelines.settings import Plan, Settings, plan_of
-from pipelines.slices import find_cuts, part_name, slice_pieces, without
+from pipelines.slices import find_cuts, part_name, slice_pieces, survey, without
 from pipelines.spill import load, spilled
 
 ENCODERS = {"lists": encode_array, "elwc": encode_elwc_array}
@@ -40,10 +40,13 @@ class Prepare(beam.DoFn):
         pieces = list(element[1])
         cuts = find_cuts(pieces, self._settings.split_rows) if self._may_split else []
         if cuts:
-            yield from self._tagged(SLICES, slice_pieces(partition, pieces, cuts, plan))
+            splits, copies = survey(pieces, cuts, plan)
+            yield beam.pvalue.TaggedOutput(COUNTS, copies)
+            yield from self._tagged(SLICES, slice_pieces(partition, pieces, splits, plan))
+            del splits
         tables = concat(without(pieces, cuts) if cuts else map(load, pieces))
         end = log_end if self._settings.log_end is None else self._settings.log_end
-        found = prepare(tables, plan, self._settings, end)
+        found = prepare(tables, plan, self._settings, end, sliced=not self._may_split)
         del tables
         asked = found.requests.pieces(partition, self._settings.key_partitions)
         yield from self._tagged(EXCHANGE, itertools.chain(found.told, asked))

@@ -11,66 +11,23 @@ import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from cvr.transforms import PAD
 from pipelines import history
 from pipelines.attribution import attribute
-from pipelines.batches import column, mix
+from pipelines.batches import column
 from pipelines.counts import Counts
+from pipelines.duplicates import without_copies
 from pipelines.exchange import ITEM, Requests, asked_rows, count_pieces, local_answers
-from pipelines.lists import DELAY, Lists, arrange, pick, select
+from pipelines.lists import DELAY, Lists, arrange, select
 from pipelines.normalise import ENGAGEMENTS, IMPRESSIONS, SEARCHES, clean_engagements, clean_impressions
 from pipelines.settings import Plan, Question, Settings
 from pipelines.slices import NEAR, OWN
 
 ROWS, LISTS, HISTORY = "rows", "lists", "history/"
 Tables = dict[str, pa.Table]
-
-
-def _first_of(key: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Mask of the earliest row of each key, the first of those at one time; bool [R]."""
-    again = pd.Series(key).duplicated(keep=False).to_numpy()
-    mask = ~again
-    rows = np.flatnonzero(again)
-    rows = rows[np.lexsort((times[rows], key[rows]))]
-    mask[rows[np.append(True, key[rows][1:] != key[rows][:-1])[: len(rows)]]] = True
-    return mask
-
-
-def without_duplicates(tables: Tables, plan: Plan) -> tuple[Tables, Counts]:
-    """Impressions and engagements, each once, the earliest of its kind: an impression is (search, item, position), an engagement its
-    event id; engagements without an event id are all kept. Counts the others, engagements also by task."""
-    keys: dict[str, np.ndarray] = {}
-    masks: dict[str, np.ndarray] = {}
-    shown = [name for name in (IMPRESSIONS, NEAR) if name in tables]
-    for name in shown:
-        search, item, position = (column(tables[name], part) for part in ("search", "item", "position"))
-        keys[name] = mix(mix(search, item), position)
-    first = _first_of(
-        np.concatenate([keys[name] for name in shown]), np.concatenate([column(tables[name], "time") for name in shown])
-    )
-    ends = np.cumsum([len(keys[name]) for name in shown])
-    masks |= dict(zip(shown, np.split(first, ends[:-1]), strict=True))
-    engagements = tables[ENGAGEMENTS]
-    event_id = column(engagements, "event_id")
-    masks[ENGAGEMENTS] = (event_id == PAD) | _first_of(event_id, column(engagements, "time"))
-    gone = column(engagements, "event")[~masks[ENGAGEMENTS] & owned(engagements)]
-    counts: Counts = {
-        "duplicates": {IMPRESSIONS: int((~masks[IMPRESSIONS] & owned(tables[IMPRESSIONS])).sum()), ENGAGEMENTS: len(gone)},
-        "attribution": {
-            name: {"duplicate": int(np.isin(gone, plan.codes(task.events)).sum())} for name, task in plan.tasks.items()
-        },
-    }
-    kept = {name: tables[name] if mask.all() else tables[name].filter(pa.array(mask)) for name, mask in masks.items()}
-    return {**tables, **kept}, counts
-
-
-def owned(table: pa.Table) -> np.ndarray:
-    """Which rows are this partition's own; a slice of a split customer also holds rows that belong to its neighbours. bool [R]."""
-    return column(table, OWN) if OWN in table.column_names else np.ones(len(table), bool)
 
 
 def complete(tables: Tables, plan: Plan) -> Tables:
@@ -92,28 +49,29 @@ class Prepared:
     counts: Counts
 
 
-def prepare(tables: Tables, plan: Plan, settings: Settings, log_end: int) -> Prepared:
-    """Everything that one partition, or one slice of a split customer, can work out by itself."""
-    found, counts = without_duplicates(complete(tables, plan), plan)
+def prepare(tables: Tables, plan: Plan, settings: Settings, log_end: int, sliced: bool = False) -> Prepared:
+    """Everything that one partition can work out by itself, or, `sliced`, one slice of a split customer (`pipelines.slices`)."""
+    found = complete(tables, plan)
+    counts: Counts = {"attribution": {name: {} for name in plan.tasks}}
+    if not sliced:
+        found, counts = without_copies(found, plan)
     impressions, engagements = _labelled(found[IMPRESSIONS], found[ENGAGEMENTS], found.get(NEAR), plan, counts)
-    sliced = OWN in found[IMPRESSIONS].column_names or OWN in found[ENGAGEMENTS].column_names
     exchanged = [question for question in plan.questions if sliced or not question.local]
-    own_events = _own(engagements)
-    told = list(count_pieces(exchanged, _own(impressions), own_events, plan, settings.key_partitions))
-    lists = arrange(impressions)
-    if sliced and len(lists.lengths):
-        lists = pick(lists, owned(lists.rows)[lists.starts])
-    lists, of_lists = select(lists, plan, settings, log_end)
+    own_events = engagements.filter(pa.array(_owned(engagements))) if OWN in engagements.column_names else engagements
+    told = list(count_pieces(exchanged, impressions, own_events, plan, settings.key_partitions))
+    lists, of_lists = select(arrange(impressions), plan, settings, log_end)
     requests = Requests()
     finished: Tables = {}
     if len(lists.lengths):
-        finished = _finish(lists, impressions, engagements, found[SEARCHES], plan)
+        local = [question for question in plan.questions if question not in exchanged]
+        finished = _finish(lists, (impressions, engagements), found[SEARCHES], local, plan)
         _ask(finished, lists, exchanged, requests, plan)
     return Prepared(finished, requests, told, {**counts, **of_lists})
 
 
-def _own(table: pa.Table) -> pa.Table:
-    return table.filter(table.column(OWN)) if OWN in table.column_names else table
+def _owned(engagements: pa.Table) -> np.ndarray:
+    """Which engagements are counted here; a slice of a split customer also holds some of its neighbours. bool [E]."""
+    return column(engagements, OWN) if OWN in engagements.column_names else np.ones(len(engagements), bool)
 
 
 def _labelled(
@@ -123,7 +81,8 @@ def _labelled(
     everything = impressions
     if near is not None:
         everything = pa.concat_tables([impressions.select(near.column_names), near]).combine_chunks()
-    labels = attribute(everything, engagements, plan, (owned(everything), owned(engagements)))
+    own = np.arange(len(everything)) < len(impressions)
+    labels = attribute(everything, engagements, plan, (own, _owned(engagements)))
     for index, name in enumerate(plan.tasks):
         counts["attribution"][name] |= labels.counts[name]
         impressions = impressions.append_column(f"{DELAY}{name}", pa.array(labels.delay[: len(impressions), index]))
@@ -133,8 +92,8 @@ def _labelled(
     return impressions, engagements
 
 
-def _finish(lists: Lists, impressions: pa.Table, engagements: pa.Table, searches: pa.Table, plan: Plan) -> Tables:
-    """The tables `rows`, `lists` and `history/...` of kept lists."""
+def _finish(lists: Lists, events: tuple[pa.Table, pa.Table], searches: pa.Table, local: list[Question], plan: Plan) -> Tables:
+    """The tables `rows`, `lists` and `history/...` of kept lists, given (impressions, engagements) and the questions to answer here."""
     starts = lists.starts
     place = pc.index_in(pa.array(column(lists.rows, "search")[starts]), value_set=searches.column("search").combine_chunks())
     about: dict[str, pa.Array] = {
@@ -147,26 +106,24 @@ def _finish(lists: Lists, impressions: pa.Table, engagements: pa.Table, searches
     found: Tables = {}
     for feature in plan.histories:
         assert feature.history is not None
-        events = history.histories(engagements, customers, lists.time, feature.history, plan)
-        about[f"h:{feature.name}"] = pa.array(events.lengths)
-        found[f"{HISTORY}{feature.name}"] = pa.table({"item": events.item, "action": events.action, "age": events.age})
+        past = history.histories(events[1], customers, lists.time, feature.history, plan)
+        about[f"h:{feature.name}"] = pa.array(past.lengths)
+        found[f"{HISTORY}{feature.name}"] = pa.table({"item": past.item, "action": past.action, "age": past.age})
     rows = lists.rows
-    for number, question in enumerate(plan.questions):
-        if question.local and OWN not in rows.column_names:
-            for name, values in _local(number, question, impressions, engagements, plan, lists):
-                if question.per_item:
-                    rows = rows.append_column(name, values)
-                else:
-                    about[name] = values
+    for question in local:
+        for name, values in _local(question, events, plan, lists):
+            if question.per_item:
+                rows = rows.append_column(name, values)
+            else:
+                about[name] = values
     return {**found, ROWS: rows, LISTS: pa.table(about)}
 
 
-def _local(
-    number: int, question: Question, impressions: pa.Table, engagements: pa.Table, plan: Plan, lists: Lists
-) -> Iterator[tuple[str, pa.Array]]:
+def _local(question: Question, events: tuple[pa.Table, pa.Table], plan: Plan, lists: Lists) -> Iterator[tuple[str, pa.Array]]:
     """Columns with the answers to a question that needs no other partition, and `k:<question>`, -1 where there is no key to ask about."""
+    number = plan.questions.index(question)
     keys, moments = asked_rows(question, lists)
-    answers = local_answers(question, impressions, engagements, plan, keys, moments)
+    answers = local_answers(question, *events, plan, keys, moments)
     yield f"k:{number}", pa.array(np.where(keys == PAD, -1, 0).astype(np.int8))
     for index in range(answers.shape[1]):
         yield f"v:{number}:{index}", pa.array(np.ascontiguousarray(answers[:, index]))
@@ -183,5 +140,5 @@ def _ask(tables: Tables, lists: Lists, questions: list[Question], requests: Requ
         items = column(lists.rows, "item")
         requests.add(ITEM, items, np.zeros(len(items), np.int64))
         tables[ROWS] = tables[ROWS].append_column("i", pa.array(requests.places[ITEM].astype(np.int32)))
-    unused = [name for name in ("customer", "search", "time", "is_list", "query", OWN) if name in tables[ROWS].column_names]
+    unused = [name for name in ("customer", "search", "time", "is_list", "query") if name in tables[ROWS].column_names]
     tables[ROWS] = tables[ROWS].drop_columns(unused)

@@ -1,15 +1,14 @@
 """Customers with too many rows for one partition are split by time, each slice with what attribution needs of its neighbours.
 
-Slice k of a customer owns its rows of [a_k, a_k+1). It also gets
+Rows that stand in the log more than once are taken out first, over all of the customer. Then slice k owns the engagements of
+[a_k, a_k+1), and the lists whose earliest impression lies there with all their impressions, however late. It also gets
 
-    all columns of impressions up to an hour before and after, so that a list shown in several steps stays whole,
-    the engagements and, in a table `near`, the keys of the other impressions from the longest attribution window before its own to that
-    window and the hour after,
-    of earlier engagements the last ones that a history may hold.
+    the other engagements from the longest attribution window before a_k to that window after a_k+1 or its last impression,
+    of still earlier engagements the last ones that a history may hold,
+    in a table `near`, the keys of the other impressions of the same time.
 
-Every row is counted where it is owned, and a list belongs to the slice that owns its earliest impression. What a slice does not see is
-only this: an engagement whose last impression lies further back than the window counts as unattributed instead of out of window.
-Duplicates further apart than the window are not recognised.
+Every row is counted where it is owned. What a slice does not see is only this: an engagement whose last impression lies further back
+than the longest window counts as unattributed instead of out of window, and is not in the histogram of delays.
 """
 
 from __future__ import annotations
@@ -21,13 +20,16 @@ import numpy as np
 import pyarrow as pa
 
 from cvr.transforms import PAD
-from pipelines.batches import column, from_bytes, mix, to_bytes
+from pipelines import duplicates
+from pipelines.batches import column, from_bytes, to_bytes
+from pipelines.counts import Counts, merge_all
 from pipelines.normalise import ENGAGEMENTS, IMPRESSIONS, SEARCHES
-from pipelines.settings import HOUR_MS, Plan
+from pipelines.settings import Plan
 from pipelines.spill import describe, load
 
 OWN, NEAR = "own", "near"
-_NEAR_COLUMNS = ("customer", "search", "item", "time", "position", "query", OWN)
+"""The column of a slice's engagements that says which ones it owns, and the table of its neighbours' impressions."""
+_NEAR_COLUMNS = ("customer", "search", "item", "time", "position", "query")
 _CUSTOMER_BITS, _SLICE_BITS = 20, 20
 
 
@@ -43,6 +45,10 @@ class Cut:
     def ends(self) -> np.ndarray:
         """The first times after each slice, int64 [S]."""
         return np.append(self.starts[1:], np.iinfo(np.int64).max // 2)
+
+    def slice_at(self, times: np.ndarray) -> np.ndarray:
+        """The slice that each time lies in, int64 [R]."""
+        return np.searchsorted(self.starts, times, side="right") - 1
 
 
 def find_cuts(pieces: Sequence[bytes], most_rows: int) -> list[Cut]:
@@ -93,75 +99,120 @@ def without(pieces: Sequence[bytes], cuts: Sequence[Cut]) -> Iterator[bytes]:
             yield to_bytes(name, left)
 
 
-def slice_pieces(partition: int, pieces: Sequence[bytes], cuts: Sequence[Cut], plan: Plan) -> Iterator[tuple[int, bytes]]:
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split customer: `rows` are its rows in each piece that count, `searches` its search ids in ascending order and `homes` the slices
+    that own them, `last` [S] the latest time that each slice owns."""
+
+    cut: Cut
+    rows: list[np.ndarray]
+    searches: np.ndarray
+    homes: np.ndarray
+    last: np.ndarray
+
+
+def survey(pieces: Sequence[bytes], cuts: Sequence[Cut], plan: Plan) -> tuple[list[Split], Counts]:
+    """Which rows of split customers count, which slices own their lists, and the counts of rows that stand there again."""
+    found = [_survey(pieces, cut, plan) for cut in cuts]
+    return [split for split, _ in found], merge_all(counts for _, counts in found)
+
+
+def _survey(pieces: Sequence[bytes], cut: Cut, plan: Plan) -> tuple[Split, Counts]:
+    rows = [np.zeros(0, np.int64) for _ in pieces]
+    kept: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    gone: dict[str, np.ndarray] = {}
+    for name, about in ((IMPRESSIONS, "search"), (ENGAGEMENTS, "event")):
+        places = [place for place, piece in enumerate(pieces) if describe(piece)[0] == name]
+        found = [_about_rows(name, pieces[place], cut, about) for place in places]
+        keys, times, abouts = (np.concatenate([part[i] for part in found] or [np.zeros(0, np.int64)]) for i in (1, 2, 3))
+        mask = duplicates.first_copies(keys, times)
+        ends = np.cumsum([len(part[0]) for part in found])
+        for place, part, first in zip(places, found, np.split(mask, ends[:-1]), strict=False):
+            rows[place] = part[0][first]
+        kept[name], gone[name] = (abouts[mask], times[mask]), abouts[~mask]
+    return Split(cut, rows, *_homes(cut, *kept[IMPRESSIONS])), duplicates.counted(len(gone[IMPRESSIONS]), gone[ENGAGEMENTS], plan)
+
+
+def _about_rows(name: str, piece: bytes, cut: Cut, about: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A customer's rows in a piece: (their numbers, keys, times, one more column), int64 each."""
+    table = from_bytes(load(piece), ("customer", "time", about, *duplicates.KEYS[name]))[1]
+    rows = np.flatnonzero(column(table, "customer") == cut.customer)
+    table = table.take(pa.array(rows))
+    return rows, duplicates.row_keys(name, table), column(table, "time"), column(table, about)
+
+
+def _homes(cut: Cut, searches: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(searches in ascending order, the slices of their earliest impressions, the latest time that each slice owns)"""
+    found, place = np.unique(searches, return_inverse=True)
+    earliest = np.full(len(found), np.iinfo(np.int64).max)
+    np.minimum.at(earliest, place, times)
+    homes, last = cut.slice_at(earliest), cut.ends - 1
+    np.maximum.at(last, homes[place], times)
+    return found, homes, last
+
+
+def slice_pieces(partition: int, pieces: Sequence[bytes], splits: Sequence[Split], plan: Plan) -> Iterator[tuple[int, bytes]]:
     """(place of a slice, piece) for every slice of every split customer of a partition."""
-    homes = [_homes(pieces, cut) for cut in cuts]
-    for piece in pieces:
+    cutters = {SEARCHES: _searches, IMPRESSIONS: _impressions, ENGAGEMENTS: _engagements}
+    for place, piece in enumerate(pieces):
         name, table = from_bytes(load(piece))
-        for cut, (searches, numbers) in zip(cuts, homes, strict=True):
-            if name == SEARCHES:
-                parts = _searches_by_slice(table, searches, numbers)
-            else:
-                parts = _rows_by_slice(name, table.filter(pa.array(column(table, "customer") == cut.customer)), cut, plan)
-            yield from ((place_of(partition, cut, number), to_bytes(kind, part)) for number, kind, part in parts)
+        for split in splits:
+            mine = table if name == SEARCHES else table.take(pa.array(split.rows[place]))
+            for number, kind, part in cutters[name](mine, split, plan):
+                if len(part):
+                    yield place_of(partition, split.cut, number), to_bytes(kind, part)
 
 
-def _homes(pieces: Sequence[bytes], cut: Cut) -> tuple[np.ndarray, np.ndarray]:
-    """Which slices own rows of a customer's searches: (searches, slice numbers), each pair once."""
-    found: list[tuple[np.ndarray, np.ndarray]] = []
-    for piece in pieces:
-        if describe(piece)[0] == IMPRESSIONS:
-            table = from_bytes(load(piece), ("customer", "search", "time"))[1]
-            mine = column(table, "customer") == cut.customer
-            slices = np.searchsorted(cut.starts, column(table, "time")[mine], side="right") - 1
-            found.append((column(table, "search")[mine], slices))
-    searches, slices = (np.concatenate([pair[i] for pair in found]) for i in (0, 1))
-    _, first = np.unique(mix(searches, slices), return_index=True)
-    return searches[first], slices[first]
+_Parts = Iterator[tuple[int, str, pa.Table]]
+"""(number of a slice, name of a table, its part of that table)"""
 
 
-def _searches_by_slice(table: pa.Table, searches: np.ndarray, numbers: np.ndarray) -> Iterator[tuple[int, str, pa.Table]]:
+def _home_of(table: pa.Table, split: Split) -> np.ndarray:
+    """The slice that owns each row's search, -1 where that is none of the customer's searches. int64 [R]."""
     known = column(table, "search")
-    for number in np.unique(numbers[np.isin(searches, known)]):
-        yield int(number), SEARCHES, table.filter(pa.array(np.isin(known, searches[numbers == number])))
+    if not len(split.searches):
+        return np.full(len(known), -1)
+    place = np.minimum(np.searchsorted(split.searches, known), len(split.searches) - 1)
+    return np.where(split.searches[place] == known, split.homes[place], -1)
 
 
-def _rows_by_slice(name: str, table: pa.Table, cut: Cut, plan: Plan) -> Iterator[tuple[int, str, pa.Table]]:
-    """(number of a slice, name of a table, its part of it), none that is empty; `table` holds the customer's rows of one piece."""
+def _close(split: Split, number: int, times: np.ndarray, plan: Plan) -> np.ndarray:
+    """Which times matter to the labels of what a slice owns, bool [R]."""
+    return (times >= split.cut.starts[number] - plan.window) & (times <= split.last[number] + plan.window)
+
+
+def _searches(table: pa.Table, split: Split, plan: Plan) -> _Parts:
+    homes = _home_of(table, split)
+    for number in range(len(split.last)):
+        yield number, SEARCHES, table.filter(pa.array(homes == number))
+
+
+def _impressions(table: pa.Table, split: Split, plan: Plan) -> _Parts:
+    homes, times = _home_of(table, split), column(table, "time")
+    keys = table.select([name for name in _NEAR_COLUMNS if name in table.column_names])
+    for number in range(len(split.last)):
+        own = homes == number
+        yield number, IMPRESSIONS, table.filter(pa.array(own))
+        yield number, NEAR, keys.filter(pa.array(_close(split, number, times, plan) & ~own))
+
+
+def _engagements(table: pa.Table, split: Split, plan: Plan) -> _Parts:
     times = column(table, "time")
-    for number, (start, end) in enumerate(zip(cut.starts, cut.ends, strict=True)):
-        marked = table.append_column(OWN, pa.array((times >= start) & (times < end)))
-        seen = (times >= start - plan.window) & (times < end + plan.window + HOUR_MS)
-        if name == ENGAGEMENTS:
-            masks = {ENGAGEMENTS: seen | _last_events(table, times < start - plan.window, plan)}
-        else:
-            close = (times >= start - HOUR_MS) & (times < end + HOUR_MS)
-            masks = {IMPRESSIONS: close, NEAR: seen & ~close}
-        for kind, mask in masks.items():
-            if mask.any():
-                part = marked.filter(pa.array(mask))
-                names = [c for c in _NEAR_COLUMNS if c in part.column_names] if kind == NEAR else part.column_names
-                yield number, kind, part.select(names)
+    homes = split.cut.slice_at(times)
+    for number in range(len(split.last)):
+        early = times < split.cut.starts[number] - plan.window
+        mask = _close(split, number, times, plan) | _last_events(table, early, plan)
+        yield number, ENGAGEMENTS, table.append_column(OWN, pa.array(homes == number)).filter(pa.array(mask))
 
 
 def _last_events(engagements: pa.Table, before: np.ndarray, plan: Plan) -> np.ndarray:
-    """Of the engagements of a mask the last ones that each history may hold; a mask [E]."""
+    """Of the engagements of a mask the last ones that each history may hold, those at one time all together; a mask [E]."""
     chosen = np.zeros(len(before), bool)
     events, times = column(engagements, "event"), column(engagements, "time")
     for feature in plan.histories:
         assert feature.history is not None
         rows = np.flatnonzero(before & np.isin(events, plan.codes(feature.history.events)))
         if len(rows) > feature.history.length:
-            earliest = np.sort(_first_copies(engagements, rows, times))[-feature.history.length :][:1]
-            rows = rows[times[rows] >= earliest.min(initial=np.iinfo(np.int64).min)]
+            rows = rows[times[rows] >= np.partition(times[rows], -feature.history.length)[-feature.history.length]]
         chosen[rows] = True
     return chosen
-
-
-def _first_copies(engagements: pa.Table, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Times of the rows, an event id counted once, at its earliest time."""
-    event_id = column(engagements, "event_id")[rows]
-    known = event_id != PAD
-    order = rows[known][np.argsort(times[rows[known]], kind="stable")]
-    _, first = np.unique(column(engagements, "event_id")[order], return_index=True)
-    return np.concatenate([times[rows[~known]], times[order[first]]])
