@@ -31,7 +31,7 @@ def from_bytes(data: bytes, columns: Sequence[str] | None = None) -> tuple[str, 
     """The name and the table that `to_bytes` wrote, or some of its columns, without unpacking the others."""
     stream = pa.ipc.open_stream(pa.py_buffer(data))
     if columns is not None:
-        chosen = [stream.schema.get_field_index(name) for name in columns if name in stream.schema.names]
+        chosen = sorted({stream.schema.get_field_index(name) for name in columns if name in stream.schema.names})
         stream = pa.ipc.open_stream(pa.py_buffer(data), options=pa.ipc.IpcReadOptions(included_fields=chosen))
     return stream.schema.metadata[_TABLE].decode(), stream.read_all()
 
@@ -60,7 +60,7 @@ def _compact(table: pa.Table) -> pa.Table:
     """A table whose dictionary columns hold the values that occur, in the order of the dictionary, and no others."""
     for place, field in enumerate(table.schema):
         if pa.types.is_dictionary(field.type):
-            values = one_chunk(table.select([place])).column(0).chunk(0) if len(table) else field.type.empty()
+            values = one_chunk(table.select([place])).column(0).chunk(0) if len(table) else pa.array([], field.type)
             table = table.set_column(place, field, _used(values))
     return table
 

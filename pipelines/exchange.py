@@ -8,6 +8,9 @@ one partition, however many keys there are. Three tables travel, each named as h
     requests    question, key, moment, place, partition           customer partition -> key partition; question ITEM asks for an item
     answers     question, place, count_0 .. count_n               key partition -> customer partition
     items       item and the attributes                           files -> key partition; with `place`, key partition -> customer partition
+
+Where there is a catalogue, every partition gets a table of items, be it an empty one: then an item that is not in it has missing values,
+which is not the same as having no catalogue.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import pyarrow as pa
 from cvr.transforms import PAD
 from pipelines import aggregates
 from pipelines.aggregates import NONE, CountTable
-from pipelines.batches import column, concat, split, split_at
+from pipelines.batches import column, concat, split, split_at, to_bytes
 from pipelines.lists import Lists
 from pipelines.settings import Plan, Question, Settings, plan_of
 from pipelines.spill import load, spilled
@@ -126,7 +129,7 @@ class Answer(beam.DoFn):
         plan, requests = plan_of(self._settings), tables[REQUESTS]
         numbers, partitions = column(requests, "question"), column(requests, "partition")
         if ITEMS in tables:
-            yield from _item_pieces(requests.filter(pa.array(numbers == ITEM)), last_of_each(tables[ITEMS]))
+            yield from _asked_items(requests.filter(pa.array(numbers == ITEM)), last_of_each(tables[ITEMS]))
         counts = _count_tables(tables.get(COUNTS), plan)
         found = [_answer(number, requests, np.flatnonzero(numbers == number), counts, plan) for number in range(len(plan.questions))]
         if found:
@@ -154,11 +157,22 @@ def _answer(
     return pa.table({"question": np.full(len(rows), number, np.int16), "place": places.astype(np.int32), **columns})
 
 
-def _item_pieces(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
+def item_pieces(items: pa.Table, partitions: int) -> Iterator[_PIECE]:
+    """A batch of the catalogue by key partition; those without any of its items get an empty table, so that all know there is one."""
+    found = dict(split(ITEMS, items, column(items, "item"), partitions))
+    nothing = to_bytes(ITEMS, items.slice(0, 0))
+    yield from ((place, found.get(place, nothing)) for place in range(partitions))
+
+
+def _asked_items(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
+    """The attributes of the requested items; a partition none of whose items has any gets an empty table."""
+    partitions = column(requests, "partition")
     row = pd.Index(column(items, "item")).get_indexer(column(requests, "key"))
     known = row >= 0
     found = items.take(pa.array(row[known])).append_column("place", pa.array(column(requests, "place")[known]))
-    yield from split_at(ITEMS, found, column(requests, "partition")[known])
+    yield from split_at(ITEMS, found, partitions[known])
+    for partition in np.setdiff1d(partitions, partitions[known]):
+        yield int(partition), to_bytes(ITEMS, found.slice(0, 0))
 
 
 def by_question(answers: pa.Table | None, questions: int) -> list[pa.Table | None]:

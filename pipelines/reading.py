@@ -14,8 +14,9 @@ from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
 from pipelines import feature_table
-from pipelines.batches import column, hash_distinct, split, split_at
+from pipelines.batches import column, hash_distinct, split_at
 from pipelines.counts import Counts
+from pipelines.exchange import item_pieces
 from pipelines.normalise import CLEANERS, IMPRESSIONS, ITEMS, SEARCHES, Cleaned, places_of, require_columns
 from pipelines.settings import Settings, plan_of
 from pipelines.sources import source
@@ -98,7 +99,7 @@ class ReadFile(beam.DoFn):
 
     def _items(self, file: InputFile, start: int, table: pa.Table) -> Iterator[Any]:
         order = (file.index << _ROW_BITS) + start + np.arange(len(table))
-        pieces = split(ITEMS, table.append_column("order", pa.array(order)), column(table, "item"), self._settings.key_partitions)
+        pieces = item_pieces(table.append_column("order", pa.array(order)), self._settings.key_partitions)
         yield from (beam.pvalue.TaggedOutput("items", piece) for piece in spilled(pieces, self._settings.spill_folder))
 
 
