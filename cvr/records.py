@@ -24,7 +24,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from cvr.schema import FeatureSpec
-from cvr.wire import ExampleWriter, segment_sums, varint_bags
+from cvr.wire import ExampleWriter, bag_payloads, segment_sums, taken_bags
 
 Tensors = dict[str, tf.Tensor]
 
@@ -70,6 +70,11 @@ class Bag:
 
     values: np.ndarray
     lengths: np.ndarray
+
+    @functools.cached_property
+    def payloads(self) -> pa.Array:
+        """The ids of each row as they stand in a record, large_binary [rows]."""
+        return bag_payloads(self.values, self.lengths)
 
     def firsts(self, default: int) -> np.ndarray:
         """The first id of each row, `default` for an empty one; int64 [rows]."""
@@ -133,6 +138,35 @@ class ListColumns:
     sequences: dict[str, Histories] = dataclasses.field(default_factory=dict)
 
 
+def slice_lists(spec: FeatureSpec, columns: ListColumns, begin: int, end: int) -> ListColumns:
+    """The lists begin .. end - 1, as views."""
+    layout = Layout.of(spec)
+    ends = np.concatenate([[0], np.cumsum(columns.lengths)])
+    lists, items = slice(begin, end), slice(int(ends[begin]), int(ends[end]))
+    of_list = {"search_id", "time", "lengths", "context_num"}
+    flat = [f.name for f in dataclasses.fields(ListColumns) if f.name not in ("cat", "bags", "sequences")]
+    context = set(layout.context_cat + layout.context_ragged)
+    return ListColumns(
+        **{name: getattr(columns, name)[lists if name in of_list else items] for name in flat},
+        cat={name: ids[lists if name in context else items] for name, ids in columns.cat.items()},
+        bags={name: _slice_bag(bag, lists if name in context else items) for name, bag in columns.bags.items()},
+        sequences={name: _slice_histories(found, lists) for name, found in columns.sequences.items()},
+    )
+
+
+def _slice_bag(bag: Bag, rows: slice) -> Bag:
+    if isinstance(bag, CodedBag):
+        return CodedBag(bag.distinct, bag.codes[rows])
+    ends = np.concatenate([[0], np.cumsum(bag.lengths)])
+    return Bag(bag.values[int(ends[rows.start]) : int(ends[rows.stop])], bag.lengths[rows])
+
+
+def _slice_histories(found: Histories, lists: slice) -> Histories:
+    ends = np.concatenate([[0], np.cumsum(found.lengths)])
+    events = slice(int(ends[lists.start]), int(ends[lists.stop]))
+    return Histories(found.item[events], found.action[events], found.age[events], found.lengths[lists])
+
+
 def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     """Serialises lists to records, vectorised over all of them. Raises ValueError where columns do not fit the spec."""
     return encode_array(spec, columns).to_pylist()
@@ -163,7 +197,7 @@ def encode_array(spec: FeatureSpec, columns: ListColumns) -> pa.Array:
         bag, of_items = columns.bags[name], name in layout.item_ragged
         pieces = sizes if of_items else one
         if isinstance(bag, CodedBag):
-            writer.varints(f"r/{name}", *varint_bags(bag.distinct.values, bag.distinct.lengths, bag.codes), pieces)
+            writer.varints(f"r/{name}", *taken_bags(bag.distinct.payloads, bag.codes), pieces)
         else:
             writer.int64(f"r/{name}", bag.values, segment_sums(bag.lengths, pieces))
         if of_items:

@@ -87,10 +87,15 @@ def segment_sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return sums[ends] - sums[ends - lengths]
 
 
-def varint_bags(values: np.ndarray, lengths: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Varints of bags that occur many times: those of bag codes[0], codes[1], ..., as (bytes uint8 [total], bytes per bag int64 [R])."""
+def bag_payloads(values: np.ndarray, lengths: np.ndarray) -> pa.Array:
+    """The varints of each bag as one binary, large_binary [bags]."""
     payload, counts = varints(values)
-    taken = binary(payload, segment_sums(counts, lengths)).take(pa.array(codes))
+    return binary(payload, segment_sums(counts, lengths))
+
+
+def taken_bags(payloads: pa.Array, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The varints of bag codes[0], codes[1], ..., as (bytes uint8 [total], bytes per bag int64 [R])."""
+    taken = payloads.take(pa.array(codes))
     offsets = np.frombuffer(taken.buffers()[1], np.int64)[taken.offset : taken.offset + len(taken) + 1]
     whole = np.frombuffer(taken.buffers()[2] or b"", np.uint8)
     return whole[offsets[0] : offsets[-1]], np.diff(offsets)

@@ -9,11 +9,10 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
-from cvr.elwc import encode_elwc_array
-from cvr.records import ListColumns, encode_array
+from cvr.elwc import encode_elwc
+from cvr.records import ListColumns, encode, slice_lists
 from pipelines import coverage, statistics, write
 from pipelines.batches import column, concat, to_bytes
 from pipelines.counts import Counts
@@ -24,7 +23,7 @@ from pipelines.settings import Plan, Settings, plan_of
 from pipelines.slices import find_cuts, part_name, slice_pieces, survey, without
 from pipelines.spill import load, spilled
 
-ENCODERS = {"lists": encode_array, "elwc": encode_elwc_array}
+ENCODERS = {"lists": encode, "elwc": encode_elwc}
 EXCHANGE, SLICES, COUNTS = "exchange", "slices", "counts"
 
 
@@ -85,33 +84,24 @@ def finish(partition: int, tables: Tables, plan: Plan, settings: Settings) -> Co
             found[name]["statistics"] = statistics.as_counts(statistics.of_columns(plan.layout, columns, chosen))
             found[name]["coverage"] = coverage.of_columns(plan.spec, columns, chosen)
             found[name]["files"] = []
-    records = ENCODERS[settings.record_format](plan.spec, columns)
-    for name, entry in _write(partition, columns, split, records, settings):
+    for name, entry in _write(partition, columns, split, plan, settings):
         found[name]["files"].append(entry)
     return {"splits": found}
 
 
 def _write(
-    partition: int, columns: ListColumns, split: np.ndarray, records: pa.Array, settings: Settings
+    partition: int, columns: ListColumns, split: np.ndarray, plan: Plan, settings: Settings
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Writes one file per split and day, lists in time order; gives (split, entry of the manifest)."""
+    """Encodes and writes one file per split and day, lists in time order; gives (split, entry of the manifest)."""
     days = columns.time // DAY_MS
-    groups = split * 10_000_000 + days
+    begins = np.flatnonzero(np.append(True, (split[1:] != split[:-1]) | (days[1:] != days[:-1])))
     names = [name for name, _, _ in settings.splits()]
-    for group in np.unique(groups):
-        rows = np.flatnonzero(groups == group)
-        name = names[int(split[rows[0]])]
-        day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=int(days[rows[0]]))).isoformat()
+    for begin, end in zip(begins, np.append(begins[1:], len(days)), strict=True):
+        name = names[int(split[begin])]
+        day = (datetime.date(1970, 1, 1) + datetime.timedelta(days=int(days[begin]))).isoformat()
         path = f"{settings.data_folder}/{name}/{day}/part-{part_name(partition)}.tfrecord.gz"
-        size, sha256 = write.write_records(FileSystems.join(settings.output, path), records.take(pa.array(rows)).to_pylist())
-        yield (
-            name,
-            {
-                "path": path,
-                "day": day,
-                "lists": len(rows),
-                "items": int(columns.lengths[rows].sum()),
-                "bytes": size,
-                "sha256": sha256,
-            },
-        )
+        records = ENCODERS[settings.record_format](plan.spec, slice_lists(plan.spec, columns, int(begin), int(end)))
+        size, sha256 = write.write_records(FileSystems.join(settings.output, path), records)
+        items = int(columns.lengths[begin:end].sum())
+        about = {"path": path, "day": day, "lists": int(end - begin), "items": items, "bytes": size, "sha256": sha256}
+        yield name, about

@@ -85,7 +85,7 @@ class Settings:
     @property
     def key_partitions(self) -> int:
         """Partitions of keys, where counts and items are looked up; fewer than those of customers, since their rows are small."""
-        return max(1, -(-self.partitions // 4))
+        return max(1, -(-self.partitions // 2))
 
     @property
     def spill_folder(self) -> str | None:
