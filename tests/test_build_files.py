@@ -158,6 +158,12 @@ def test_modules_that_are_found_by_name_travel_as_data(tmp_path: Path) -> None:
     assert 'data = [":one"]' in text and "deps" not in text
 
 
+def test_golden_files_travel_with_the_module_that_names_their_folder(tmp_path: Path) -> None:
+    _write(tmp_path, {"tests/a/case.py": "FOLDER = 'golden'\n", "tests/a/other.py": "", "tests/a/golden/one.npz": ""})
+    text = gen_build.build_files(tmp_path)[tmp_path / "tests" / "a" / "BUILD"]
+    assert text.count('data = glob(["golden/*"])') == 1 and text.index('"case.py"') < text.index("glob") < text.index('"other.py"')
+
+
 def test_generator_refuses_circular_imports(tmp_path: Path) -> None:
     _write(tmp_path, {"cvr/a.py": "import cvr.b\n", "cvr/b.py": "import cvr.a\n"})
     with pytest.raises(ValueError, match="import each other"):

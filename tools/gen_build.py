@@ -143,6 +143,8 @@ def _target(module: Module, modules: dict[str, Module], root: Path) -> str:
         lines.append(("data", _list(sorted(f":{_target_name(other)}" for other in found))))
     elif module.is_package and any(module.path.parent.glob("*.j2")):
         lines.append(("data", 'glob(["*.j2"])'))
+    elif "golden" in module.strings() and (module.path.parent / "golden").is_dir():
+        lines.append(("data", 'glob(["golden/*"])'))
     elif any(text.startswith("configs/") for text in module.strings()):
         lines.append(("data", _list(["//configs"])))
     if not is_test and module.name.startswith("tests"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class Cross(tf.keras.layers.Layer):
     """x_{l+1} = x0 * (U (V x_l) + b) + x_l, or with the full matrix W x_l when `rank` is 0 (DCN-V2, WWW'21; paper 3.1, PAPERS R21).
 
@@ -26,9 +27,19 @@ class Cross(tf.keras.layers.Layer):
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
         """(x0 `[N, D]`, x_l `[N, D]`) -> `[N, D]`."""
+        return self.trace(inputs)["output"]
+
+    def trace(self, inputs: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Each step by name: `reduced` `[N, rank]` (low rank only), `product` `[N, D]`, `output` `[N, D]`."""
         first, current = inputs
-        inner = tf.matmul(current, tf.cast(self.down, current.dtype)) if self.rank else current
-        return first * (tf.matmul(inner, tf.cast(self.up, current.dtype)) + tf.cast(self.bias, current.dtype)) + current
+        steps = {"reduced": tf.matmul(current, tf.cast(self.down, current.dtype))} if self.rank else {}
+        inner = steps.get("reduced", current)
+        steps["product"] = tf.matmul(inner, tf.cast(self.up, current.dtype)) + tf.cast(self.bias, current.dtype)
+        return {**steps, "output": first * steps["product"] + current}
+
+    def multiply_adds(self, width: int) -> int:
+        """Of one row of `width` D: 2 D rank, or D^2 with the full matrix."""
+        return 2 * width * self.rank if self.rank else width * width
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""

@@ -1,4 +1,4 @@
-"""The cross layer against TFRS, published values and finite differences."""
+"""The cross layer against its equation, TFRS and published values."""
 
 from __future__ import annotations
 
@@ -8,7 +8,34 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from cvr.layers.cross import Cross
-from tests.layers.gradients import assert_gradients, float64
+from tests.layers.case import Arrays, LayerCase
+
+
+class TestCrossFull(LayerCase):
+    def make(self) -> Cross:
+        return Cross(0)
+
+    def inputs(self, source: np.random.Generator) -> Arrays:
+        return {"first": source.normal(0, 1, (5, 6)), "current": source.normal(0, 1, (5, 6))}
+
+    def reference(self, weights: Arrays, inputs: Arrays) -> Arrays:
+        """x0 * (W x + b) + x, number by number."""
+        first, current = inputs["first"], inputs["current"]
+        product = np.zeros_like(current)
+        for row, column in np.ndindex(*product.shape):
+            product[row, column] = sum(current[row] * weights["up"][:, column]) + weights["bias"][column]
+        return {"product": product, "output": first * product + current}
+
+
+class TestCrossLowRank(TestCrossFull):
+    def make(self) -> Cross:
+        return Cross(3)
+
+    def reference(self, weights: Arrays, inputs: Arrays) -> Arrays:
+        """x0 * (U (V x) + b) + x."""
+        reduced = inputs["current"] @ weights["down"]
+        product = reduced @ weights["up"] + weights["bias"]
+        return {"reduced": reduced, "product": product, "output": inputs["first"] * product + inputs["current"]}
 
 
 def _inputs(width: int = 6) -> tuple[tf.Tensor, tf.Tensor]:
@@ -52,21 +79,27 @@ def test_published_values(rank: int) -> None:
     np.testing.assert_allclose(layer((first, current)), [[0.65, 1.0, 1.35]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("rank", [0, 3])
-def test_equals_the_equation(rank: int) -> None:
-    first, current = (x.numpy().astype(np.float64) for x in _inputs())
-    layer = Cross(rank)
-    layer(_inputs())
-    _randomise(layer)
-    product = layer.down.numpy().astype(np.float64) @ layer.up.numpy() if rank else layer.up.numpy()
-    expected = first * (current @ product + layer.bias.numpy()) + current
-    np.testing.assert_allclose(layer(_inputs()), expected, rtol=1e-5, atol=1e-5)
+def test_low_rank_at_full_rank_equals_the_full_matrix() -> None:
+    """W = V U of rank D: any full matrix is one, with V = W and U = 1."""
+    full, low = Cross(0), Cross(6)
+    full(_inputs()), low(_inputs())
+    _randomise(full)
+    low.down.assign(full.up)
+    low.up.assign(np.eye(6))
+    low.bias.assign(full.bias)
+    np.testing.assert_allclose(low(_inputs()), full(_inputs()), rtol=1e-6, atol=1e-6)
 
 
-def test_gradients() -> None:
-    inputs = tuple(tf.cast(x, tf.float64) for x in _inputs())
-    with float64():
-        layer = Cross(2)
-        layer(inputs)
-    _randomise(layer)
-    assert_gradients(lambda: layer(inputs), layer.trainable_variables)
+def test_a_projected_input_lifts_the_rank_of_the_cross_term() -> None:
+    """The cross term's matrix acts on the layer's input: its rank is at most that input's width, 3 here, or the projection's, 6 (R23)."""
+    source = np.random.default_rng(2)
+    raw = source.normal(0, 1, (40, 3))
+    projected = np.maximum(raw @ source.normal(0, 1, (3, 6)) + source.normal(0, 1, 6), 0.0)
+    ranks = []
+    for x in (raw, projected):
+        layer, inputs = Cross(0), tf.constant(x, tf.float32)
+        layer((inputs, inputs))
+        _randomise(layer)
+        crossed = layer.trace((inputs, inputs))["product"].numpy() - layer.bias.numpy()
+        ranks.append(np.linalg.matrix_rank(crossed, tol=1e-3))
+    assert ranks == [3, 6]
