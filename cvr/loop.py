@@ -99,7 +99,7 @@ class Trainer:
     def _train_step(self, batch: Batch) -> tf.Tensor:
         with tf.GradientTape() as tape:
             losses = listwise_losses(self.ranker(batch, training=True), batch, self.data.max_list_size)
-            total = tf.reduce_sum(losses)
+            total = tf.reduce_sum(losses) + sum(self.ranker.losses)  # the penalties that the backbone adds in training
         variables = self.ranker.trainable_variables
         self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
         return losses
