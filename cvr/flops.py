@@ -42,14 +42,14 @@ def _mixture(layer: MMoE) -> int:
 def cost_of(ranker: Ranker) -> Cost:
     """Cost of a built ranker.
 
-    Per item: the item part of the projection, the backbone and the head. Per list: the context part of the projection. Encoding the
-    history is not counted; it depends on the history's length.
+    Per item: the item part of the projection, the backbone (which counts itself) and the head. Per list: the context part of the
+    projection. Encoding the history is not counted; it depends on the history's length.
     """
     count = sum(int(np.prod(v.shape)) for v in ranker.trainable_variables)
     tables = ranker.extraction.table_variables
     sparse = sum(int(np.prod(v.shape)) for v in tables)
     item = int(np.prod(ranker.projection.item_kernel.shape))
-    item += _products(ranker.backbone) + _products(ranker.head) + _mixture(ranker.head)
+    item += ranker.backbone.multiply_adds() + _products(ranker.head) + _mixture(ranker.head)
     return Cost(
         parameters=count,
         dense_parameters=count - sparse,

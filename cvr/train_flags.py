@@ -36,6 +36,7 @@ def define_flags() -> list[str]:
 
 def _define_model_flags() -> None:
     flags.DEFINE_enum("backbone", "masknet", backbones.names(), "Backbone; each of its scaling factors is a flag.")
+    flags.DEFINE_string("variant", None, "Size of the backbone: S, M, L or XL (docs/models.md); scaling factors given beside it win.")
     flags.DEFINE_integer("experts", 4, "Experts of the MMoE head.", lower_bound=1)
     flags.DEFINE_integer("expert_width", 64, "Width of an expert.", lower_bound=1)
     flags.DEFINE_integer("tower_width", 32, "Width of a task's tower; 0 for none.", lower_bound=0)
@@ -64,8 +65,8 @@ def recorded(names: list[str]) -> dict[str, Any]:
 
 
 def ranker_config() -> RankerConfig:
-    """The ranker that the flags ask for. Raises CvrError for a scaling factor that the backbone lacks."""
-    config = backbones.make_config(FLAGS.backbone, backbone_values())
+    """The ranker that the flags ask for. Raises CvrError for a scaling factor or variant that the backbone lacks."""
+    config = backbones.make_config(FLAGS.backbone, backbone_values(), FLAGS.variant)
     names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "seed")
     return RankerConfig(backbone_config=dataclasses.asdict(config), **{name: FLAGS[name].value for name in names})
 

@@ -1,12 +1,16 @@
 """Backbones, found by module name: `--backbone=dcnv2` loads `cvr.backbones.dcnv2`.
 
-A backbone module defines `Config`, a frozen dataclass of its scaling factors (each becomes a flag), and `Backbone`, a Keras layer with
+A backbone module defines `Config`, a frozen dataclass of its scaling factors (each becomes a flag); `VARIANTS`, the factors of its sizes
+S, M, L and XL (`--variant`); and `Backbone`, a Keras layer with
 
     Backbone(config)            made from a Config
     .views -> {name: width}     the projections of the input that it needs
+    .width                      D, the width of the hidden representation
+    .multiply_adds()            multiply-adds of its matrix products per item, from the Config alone
     call({name: [N, width]})    -> the hidden representation [N, D]
 
-Adding one takes one file here and one flagfile; nothing else needs an edit.
+One that behaves differently in training takes a `training` argument in `call`, to which Keras gives the ranker's, and may `add_loss`.
+Adding one takes one file here and one flagfile; nothing else needs an edit (docs/models.md).
 """
 
 from __future__ import annotations
@@ -32,15 +36,20 @@ def load(name: str) -> ModuleType:
     return importlib.import_module(f"{__name__}.{name}")
 
 
-def make_config(name: str, values: dict[str, Any]) -> Any:
-    """A backbone's `Config` from flag values; those left at None keep the default. Raises CvrError for a factor that it lacks."""
-    config = load(name).Config
-    known = {field.name for field in dataclasses.fields(config)}
+def make_config(name: str, values: dict[str, Any], variant: str | None = None) -> Any:
+    """A backbone's `Config`: its defaults, over them the factors of the size `variant`, over them the `values` that are not None.
+
+    Raises CvrError for a factor or a variant that it lacks.
+    """
+    module = load(name)
+    known = {field.name for field in dataclasses.fields(module.Config)}
     given = {key: value for key, value in values.items() if value is not None}
     for key in given:
         if key not in known:
             raise CvrError(f"--{key} does not belong to --backbone={name}, whose factors are {', '.join(sorted(known))}")
+    if variant and variant not in module.VARIANTS:
+        raise CvrError(f"--variant={variant}: --backbone={name} comes in {', '.join(module.VARIANTS)}")
     try:
-        return config(**given)
+        return module.Config(**{**(module.VARIANTS[variant] if variant else {}), **given})
     except ValueError as error:
         raise CvrError(f"--backbone={name}: {error}") from error

@@ -27,6 +27,14 @@ class Config:
             raise ValueError("widths and numbers of layers are at least 1, cross_rank at least -1")
 
 
+VARIANTS = {
+    "S": {"cross_width": 128, "deep_width": 128},
+    "M": {"cross_width": 512, "deep_width": 512},
+    "L": {"cross_width": 1024, "deep_width": 1024},  # the paper's default
+    "XL": {"cross_width": 4096, "deep_width": 4096},
+}
+
+
 class Backbone(tf.keras.layers.Layer):
     """parallel: Concat(cross_L(x0), deep(x)), stacked: deep(cross_L(x0)), with x_{l+1} = x0 * (U V x_l + b) + x_l.
 
@@ -37,9 +45,11 @@ class Backbone(tf.keras.layers.Layer):
     def __init__(self, config: Config, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.config = config
-        rank = config.cross_width // 4 if config.cross_rank == -1 else config.cross_rank
+        self._is_parallel = config.structure == "parallel"
+        # a quarter of a width below 4 would be 0, which means the full matrix
+        rank = max(1, config.cross_width // 4) if config.cross_rank == -1 else config.cross_rank
         self._crosses = [Cross(rank, name=f"cross_{i}") for i in range(config.cross_layers)]
-        hidden = config.deep_layers - (1 if config.structure == "parallel" else 0)
+        hidden = config.deep_layers - (1 if self._is_parallel else 0)
         self._deep = [
             tf.keras.layers.Dense(config.deep_width, "relu", kernel_initializer="he_normal", name=f"deep_{i}")
             for i in range(hidden)
@@ -49,15 +59,26 @@ class Backbone(tf.keras.layers.Layer):
     def views(self) -> dict[str, int]:
         """Projections of the input: `cross`, and `deep` in the parallel structure."""
         views = {"cross": self.config.cross_width}
-        return {**views, "deep": self.config.deep_width} if self.config.structure == "parallel" else views
+        return {**views, "deep": self.config.deep_width} if self._is_parallel else views
+
+    @property
+    def width(self) -> int:
+        """Of the hidden representation."""
+        return self.config.deep_width + (self.config.cross_width if self._is_parallel else 0)
+
+    def multiply_adds(self) -> int:
+        """Per item: the cross layers and the deep tower's layers after its first input."""
+        cross, deep = self.config.cross_width, self.config.deep_width
+        first = deep if self._is_parallel else cross
+        towers = first * deep + (len(self._deep) - 1) * deep * deep if self._deep else 0
+        return sum(layer.multiply_adds(cross) for layer in self._crosses) + towers
 
     def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
         """{cross: `[N, cross_width]`, deep: `[N, deep_width]`} -> `[N, cross_width + deep_width]`, stacked `[N, deep_width]`."""
         crossed = views["cross"]
         for cross in self._crosses:
             crossed = cross((views["cross"], crossed))
-        parallel = self.config.structure == "parallel"
-        deep = views["deep"] if parallel else crossed
+        deep = views["deep"] if self._is_parallel else crossed
         for layer in self._deep:
             deep = layer(deep)
-        return tf.concat([crossed, deep], axis=1) if parallel else deep
+        return tf.concat([crossed, deep], axis=1) if self._is_parallel else deep

@@ -24,6 +24,14 @@ class Config:
             raise ValueError("widths and numbers of blocks are at least 1")
 
 
+VARIANTS = {
+    "S": {"cross_width": 128, "deep_width": 128},
+    "M": {"cross_width": 512, "deep_width": 512},
+    "L": {"cross_width": 2048, "deep_width": 1024},  # the paper's default
+    "XL": {"cross_width": 4096, "deep_width": 1024},  # its eightfold compute
+}
+
+
 class Backbone(tf.keras.layers.Layer):
     """Concat over p of M_pS(... M_p2(M_p1(x0, x0), x0) ..., x0); M(x, x0) is a mask block of width h whose mask reads x0.
 
@@ -45,6 +53,20 @@ class Backbone(tf.keras.layers.Layer):
     def views(self) -> dict[str, int]:
         """Projections of the input: `cross`."""
         return {"cross": self.config.cross_width}
+
+    @property
+    def width(self) -> int:
+        """Of the hidden representation: P h."""
+        return self.config.parallel_blocks * self.config.deep_width
+
+    def multiply_adds(self) -> int:
+        """Per item: P (2 w t + w h + (S - 1) (w t + t h + h^2)) with t = 2 w."""
+        cross, deep = self.config.cross_width, self.config.deep_width
+        return sum(
+            block.multiply_adds(cross, deep if place else cross)
+            for branch in self._branches
+            for place, block in enumerate(branch)
+        )
 
     def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
         """{cross: `[N, w]`} -> `[N, P * h]`."""

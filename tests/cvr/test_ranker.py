@@ -17,6 +17,7 @@ SPEC = tiny_spec()
 FACTORS = {
     "dcnv2": {"cross_width": 8, "deep_width": 6, "cross_layers": 2, "deep_layers": 2},
     "masknet": {"cross_width": 8, "deep_width": 6, "parallel_blocks": 2, "sequential_blocks": 2},
+    "rankmixer": {"model_width": 6, "tokens": 3, "ffn_width": 6, "layers": 1, "ffn_experts": 2},
 }
 
 
@@ -154,10 +155,19 @@ def test_dropout_is_for_training_and_repeats_by_step(columns: records.ListColumn
     assert np.abs(first - second).max() > 1e-4
 
 
+def test_training_reaches_the_backbone(columns: records.ListColumns) -> None:
+    """Sparse experts penalise their open gates in training, and only then."""
+    ranker, batch = _build("rankmixer"), batch_of(SPEC, columns)
+    ranker(batch)
+    assert not ranker.losses
+    ranker(batch, training=True)
+    assert len(ranker.losses) == 1 and float(ranker.losses[0]) > 0
+
+
 def test_gradients_reach_every_trainable_variable(ranker: Ranker, columns: records.ListColumns) -> None:
     batch = batch_of(SPEC, columns)
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(ranker(batch) ** 2)
+        total = tf.reduce_sum(ranker(batch, training=True) ** 2)
     gradients = tape.gradient(total, ranker.trainable_variables)
     for variable, gradient in zip(ranker.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.name

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from absl import flags
 
+from cvr.layers import sparse_per_token_ffn
 from cvr.manifest import load_manifest, publish_json
 from cvr.runs import load_ranker
 from tests.cvr.jobs import evaluate_job, message, small_model, train_job
@@ -167,6 +168,23 @@ def test_dry_run_prints_the_costs_and_writes_nothing(
     assert train_job(f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL, "--dry_run") == 0
     assert "FLOPs per item" in capsys.readouterr().out
     assert not (tmp_path / "m").exists()
+
+
+def test_penalties_of_a_backbone_are_trained_and_its_state_is_kept(lists: Path, tmp_path: Path) -> None:
+    """Sparse experts of a RankMixer of size S: the weight of their penalty has moved, and comes back with the checkpoint."""
+    factors = ("--backbone=rankmixer", "--variant=S", "--layers=1", "--ffn_experts=2")
+    flags_of_a_run = (f"--lists={lists}", f"--output={tmp_path / 'm'}", "--batch_items=48", "--epochs=1", *factors)
+    assert train_job(*flags_of_a_run) == 0
+    ranker, run = load_ranker(tmp_path / "m")
+    assert run.config.backbone_config["model_width"] == 16 and run.config.backbone_config["layers"] == 1
+    experts = ranker.backbone._blocks[0].ffn
+    assert float(experts.penalty) != sparse_per_token_ffn.FIRST and float(experts.share) != 0.5
+    assert int(ranker.backbone._steps) == run.info["steps"]
+
+
+def test_an_unknown_variant(lists: Path, tmp_path: Path) -> None:
+    text = message(train_job, f"--lists={lists}", f"--output={tmp_path / 'm'}", "--variant=XS")
+    assert "--variant=XS: --backbone=masknet comes in S, M, L, XL" in text
 
 
 def test_the_command_prints_one_line_instead_of_a_traceback(run: Path, lists: Path) -> None:
