@@ -16,6 +16,7 @@ from typing import Any
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from cvr.errors import CvrError
 from pipelines.batches import described
 
 _MARK = b"cvr-spill:"
@@ -48,13 +49,21 @@ def _reference(piece: bytes) -> dict[str, Any] | None:
 
 
 def load(piece: bytes) -> bytes:
-    """The bytes of a piece, whether it is there or a reference."""
+    """The bytes of a piece, whether it is there or a reference. Raises CvrError naming the file where they are not in it."""
     about = _reference(piece)
     if about is None:
         return piece
-    with FileSystems.open(about["path"], compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        file.seek(about["offset"])
-        return file.read(about["size"])
+    path, offset, size = about["path"], about["offset"], about["size"]
+    advice = "something else wrote to or removed files of this build, or the disk is full; run it again"
+    try:
+        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.seek(offset)
+            found = file.read(size)
+    except OSError as error:
+        raise CvrError(f"{path}: cannot be read: {error}; {advice}") from error
+    if len(found) != size:
+        raise CvrError(f"{path}: is cut off: expected {size} bytes from {offset} on, found {len(found)}; {advice}")
+    return found
 
 
 def describe(piece: bytes) -> tuple[str, int]:
