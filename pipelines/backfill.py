@@ -17,10 +17,10 @@ from absl import flags, logging
 from cvr.errors import CvrError, run_main
 from cvr.manifest import Manifest
 from cvr.schema import load_spec, parse_duration
-from pipelines.backfill_estimate import estimate
-from pipelines.backfill_job import backfill
-from pipelines.backfill_request import Request
-from pipelines.backfill_table import TableRequest
+from pipelines.backfilling.estimate import estimate
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.request import Request
+from pipelines.backfilling.table import TableRequest
 from pipelines.beam_flags import check_beam_flags, parse_flags
 
 FLAGS = flags.FLAGS

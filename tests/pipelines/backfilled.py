@@ -18,9 +18,9 @@ from cvr.manifest import Coverage, Manifest, load_manifest
 from cvr.records import Layout, ListColumns, decode
 from cvr.schema import FeatureSpec
 from pipelines import coverage, statistics
-from pipelines.backfill_job import backfill
-from pipelines.backfill_merge import values_of
-from pipelines.backfill_request import Request
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.merge import values_of
+from pipelines.backfilling.request import Request
 from pipelines.counts import merge_all
 from pipelines.record_files import read_records
 from tests.pipelines.logs import SPEC, small_log

@@ -12,8 +12,8 @@ import pytest
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest
 from cvr.records import Layout
-from pipelines.backfill_job import backfill
-from pipelines.backfill_request import Request
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.request import Request
 from pipelines.job import build
 from tests.pipelines.backfilled import (
     END,

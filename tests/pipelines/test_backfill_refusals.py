@@ -10,11 +10,11 @@ import pytest
 
 from cvr.errors import CvrError
 from cvr.manifest import load_manifest, publish_json
-from pipelines.backfill_estimate import estimate
-from pipelines.backfill_job import backfill
-from pipelines.backfill_request import Request, plan
-from pipelines.backfill_spec import features_spec
-from pipelines.backfill_table import TableRequest
+from pipelines.backfilling.estimate import estimate
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.request import Request, plan
+from pipelines.backfilling.spec import features_spec
+from pipelines.backfilling.table import TableRequest
 from pipelines.job import build
 from tests.pipelines.backfilled import END, LAUNCH, START, digests, rich_log, spec_of
 from tests.pipelines.logs import settings, write_log

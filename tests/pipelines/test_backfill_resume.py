@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from cvr.errors import CvrError
-from pipelines import backfill_job
-from pipelines.backfill_job import backfill
-from pipelines.backfill_request import Request
-from pipelines.backfill_work import file_sizes
+from pipelines.backfilling import job as backfill_job
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.request import Request
+from pipelines.backfilling.work import file_sizes
 from pipelines.claim import claim
 from pipelines.job import build
 from tests.pipelines.backfilled import LAUNCH, rich_log, run_and_die, spec_of
@@ -68,7 +68,7 @@ def test_a_killed_backfill_goes_on_where_it_was(request_: Request, tmp_path: Pat
     # Between a file and what is noted of it; when the features of the second day, and when the new version is about to be published:
     # no run computes or writes anything again that an earlier one finished.
     before: dict[str, int] = {}
-    for function, calls, done in (("backfill_files.put_json", 1, 1), ("write.publish", 0, 2), ("write.publish", 1, 4)):
+    for function, calls, done in (("backfilling.files.put_json", 1, 1), ("write.publish", 0, 2), ("write.publish", 1, 4)):
         assert killed(request, *f"pipelines.{function}".rsplit(".", 1), calls), (function, calls)
         after = finished(new)
         assert sum(path.endswith(".json") for path in after) == done and not (new / "manifest.json").exists()

@@ -17,11 +17,11 @@ from cvr.manifest import load_manifest
 from cvr.records import Layout
 from pipelines import backfill as backfill_main
 from pipelines import claim
-from pipelines.backfill_estimate import estimate
-from pipelines.backfill_job import backfill
-from pipelines.backfill_merge import values_of
-from pipelines.backfill_request import Request
-from pipelines.backfill_table import TableRequest, prepare
+from pipelines.backfilling.estimate import estimate
+from pipelines.backfilling.job import backfill
+from pipelines.backfilling.merge import values_of
+from pipelines.backfilling.request import Request
+from pipelines.backfilling.table import TableRequest, prepare
 from pipelines.feature_table import join
 from pipelines.job import build
 from pipelines.settings import FeatureTable

@@ -17,12 +17,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, Manifest
-from pipelines import backfill_work, job, write
-from pipelines.backfill_files import Rewrite, Rewriting, link, save
-from pipelines.backfill_manifest import check, describe
-from pipelines.backfill_request import Plan, Request, build_settings, load_lists, plan
-from pipelines.backfill_table import prepare
-from pipelines.backfill_work import Workspace, get_json
+from pipelines import job, write
+from pipelines.backfilling import work
+from pipelines.backfilling.files import Rewrite, Rewriting, link, save
+from pipelines.backfilling.manifest import check, describe
+from pipelines.backfilling.request import Plan, Request, build_settings, load_lists, plan
+from pipelines.backfilling.table import prepare
+from pipelines.backfilling.work import Workspace, get_json
 from pipelines.runners import check_reach, pipeline_of, run_pipeline
 from pipelines.settings import Settings, plan_of
 from pipelines.sources.files import match
@@ -36,7 +37,7 @@ def backfill(request: Request, beam_flags: Sequence[str] = (), force: bool = Fal
     Raises CvrError, with nothing published, for what does not fit; see docs/backfill.md.
     """
     asked = plan(request)
-    with backfill_work.opened(asked, force) as (place, held):
+    with work.opened(asked, force) as (place, held):
         results: list[Result] = []
         for step in asked.steps():
             features = compute_features(step, place, beam_flags)
@@ -46,7 +47,7 @@ def backfill(request: Request, beam_flags: Sequence[str] = (), force: bool = Fal
         check(asked, manifest, place)
         held.check()
         write.publish(place.output, manifest)
-    backfill_work.remove(place)
+    work.remove(place)
     return manifest
 
 

@@ -13,8 +13,8 @@ from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile, load_manifest, parse_manifest
 from cvr.schema import FeatureSpec, parse_spec
 from pipelines import write
-from pipelines.backfill_spec import check_features, check_spec, features_spec
-from pipelines.backfill_table import TableRequest
+from pipelines.backfilling.spec import check_features, check_spec, features_spec
+from pipelines.backfilling.table import TableRequest
 from pipelines.feature_table import TIME
 from pipelines.settings import Settings, parse_time
 

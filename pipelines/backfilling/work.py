@@ -21,7 +21,7 @@ from apache_beam.io.filesystems import FileSystems
 from cvr.errors import CvrError
 from cvr.manifest import MANIFEST_NAME, publish_json
 from pipelines import write
-from pipelines.backfill_request import Plan
+from pipelines.backfilling.request import Plan
 from pipelines.claim import Claim, claim
 from pipelines.sources import source
 from pipelines.sources.files import match

@@ -23,9 +23,9 @@ from cvr.errors import CvrError
 from cvr.records import Layout, ListColumns, decode, encode
 from cvr.schema import FeatureSpec, parse_spec
 from pipelines import coverage, statistics, write
-from pipelines.backfill_merge import fill, relayout, values_of, with_values
-from pipelines.backfill_request import Piece
-from pipelines.backfill_work import Workspace, get_json, put_json
+from pipelines.backfilling.merge import fill, relayout, values_of, with_values
+from pipelines.backfilling.request import Piece
+from pipelines.backfilling.work import Workspace, get_json, put_json
 from pipelines.counts import merge
 from pipelines.record_files import read_bytes, unpack_records
 

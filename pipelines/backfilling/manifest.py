@@ -9,12 +9,12 @@ from typing import Any
 from cvr.errors import CvrError
 from cvr.manifest import Coverage, Manifest, RecordFile, Split
 from pipelines import statistics
-from pipelines.backfill_files import tail
-from pipelines.backfill_request import Plan
-from pipelines.backfill_work import Workspace
+from pipelines.backfilling.files import tail
+from pipelines.backfilling.request import Plan
+from pipelines.backfilling.work import Workspace
 
 Result = dict[str, Any]
-"""What `pipelines.backfill_files.Rewrite` gives for a file."""
+"""What `pipelines.backfilling.files.Rewrite` gives for a file."""
 
 
 def _split(old: Split, results: Sequence[Result], features: Sequence[str]) -> Split:

@@ -25,10 +25,10 @@ from isal import igzip
 
 from cvr.records import decode, encode
 from pipelines import checks, job, write
-from pipelines.backfill_merge import fill, relayout
-from pipelines.backfill_request import Piece, Plan, Request, build_settings, plan
-from pipelines.backfill_table import TableRequest, prepare
-from pipelines.backfill_work import file_sizes
+from pipelines.backfilling.merge import fill, relayout
+from pipelines.backfilling.request import Piece, Plan, Request, build_settings, plan
+from pipelines.backfilling.table import TableRequest, prepare
+from pipelines.backfilling.work import file_sizes
 from pipelines.reading import wanted_columns
 from pipelines.record_files import read_records
 from pipelines.settings import FeatureTable, Settings, plan_of
