@@ -121,7 +121,7 @@ class ExampleWriter:
         feature_size = 1 + outer_size + list_size
         feature, feature_len = self._varint_piece(feature_size)
         name = key.encode()
-        head = b"\x0a" + bytes([len(name)]) + name + b"\x12"
+        head = b"\x0a" + varints(np.array([len(name)]))[0].tobytes() + name + b"\x12"
         entry_size = len(head) + feature_len + feature_size
         entry, entry_len = self._varint_piece(entry_size)
         self._pieces += [b"\x0a", entry, head, feature, list_tag, outer, b"\x0a", inner, body]
