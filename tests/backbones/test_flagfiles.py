@@ -1,0 +1,44 @@
+"""Every backbone has a flagfile that trains its size S, and whose comment says what each size costs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+from cvr import backbones, train_flags
+from tests.profiler import profile
+
+NAMES = backbones.names()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_flagfile_makes_the_small_one_and_a_variant_beside_it_wins(name: str, project_root: Path) -> None:
+    for given, variant in ((), "S"), (("--variant=L",), "L"):
+        before = set(flags.FLAGS)
+        train_flags.define_flags()
+        try:
+            flags.FLAGS(["train", f"--flagfile={project_root / 'configs' / f'{name}.flags'}", "--lists=a", "--output=b", *given])
+            config = train_flags.ranker_config()
+        finally:
+            for flag in set(flags.FLAGS) - before:
+                delattr(flags.FLAGS, flag)
+            flags.FLAGS.unparse_flags()
+        assert config.backbone == name and (config.experts, config.expert_width, config.tower_width) == (4, 64, 32)
+        assert backbones.make_config(name, config.backbone_config) == backbones.make_config(name, {}, variant)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_its_comment_gives_the_sizes(name: str, project_root: Path) -> None:
+    text = (project_root / "configs" / f"{name}.flags").read_text()
+    assert f"#   python -m cvr.train --flagfile=configs/{name}.flags" in text
+    rows = re.findall(r"^#   (\w+) +(\d+) +([\d.]+) M +([\d.]+) M$", text, re.MULTILINE)
+    assert [row[0] for row in rows] == list(backbones.load(name).VARIANTS)
+    for size, width, parameters, cost in rows:
+        backbone = backbones.load(name).Backbone(backbones.make_config(name, {}, size))
+        assert int(width) == sum(backbone.views.values())
+        assert cost == f"{2 * backbone.multiply_adds() / 1e6:.2f}"
+        if size in ("S", "L"):
+            assert parameters == f"{profile(backbone).parameters / 1e6:.2f}"
