@@ -18,6 +18,8 @@ from tools.stages import Stage
 
 # Of the searches of canonical logs whose attribution windows are over at the log's end, by time; the rest is the test split.
 TRAIN_SHARE, VALIDATION_SHARE = 0.70, 0.15
+LAUNCHED = "semantic_score"
+"""The feature that the synthetic logs have from some day on; a feature table has its values for the days before."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,6 +152,17 @@ def _search_times(folder: Path) -> np.ndarray:
     return np.concatenate([table.group_by("search_id").aggregate([("time", "min")])["time_min"] for table in tables])
 
 
+def _launch_to_backfill(choices: Choices) -> str | None:
+    """The first day of the synthetic logs' late feature; None for other logs, and for those that begin after it."""
+    if choices.source != "synthetic":
+        return None
+    feature = load_spec(choices.settings.spec).features.get(LAUNCHED)
+    days = sorted(path.stem for path in (choices.logs / "impressions").glob("*.*"))
+    if feature is None or feature.introduced_on is None or (days and days[0] >= feature.introduced_on.isoformat()):
+        return None
+    return feature.introduced_on.isoformat()
+
+
 def stages(choices: Choices) -> Iterator[Stage]:
     """All stages up to the parity gate, in order; each may read what those before it wrote."""
     settings, lists = choices.settings, f"--lists={choices.lists}"
@@ -159,8 +172,16 @@ def stages(choices: Choices) -> Iterator[Stage]:
     validation, test = split_times(choices)
     arguments = ("pipelines.build_lists", f"--source={settings.reader}", f"--input={choices.logs}")
     arguments += (f"--spec={settings.spec}", f"--validation_from={validation}", f"--test_from={test}")
-    arguments += (f"--output={choices.lists}", f"--popularity_bucket={settings.popularity_bucket}")
-    yield Stage("build_lists", "Logs to labelled search lists", arguments, choices.lists, MANIFEST_NAME)
+    launch = _launch_to_backfill(choices)
+    built = choices.folder / "lists-built" if launch else choices.lists
+    arguments += (f"--output={built}", f"--popularity_bucket={settings.popularity_bucket}")
+    yield Stage("build_lists", "Logs to labelled search lists", arguments, built, MANIFEST_NAME)
+    if launch:
+        arguments = ("pipelines.backfill", f"--lists={built}", f"--output={choices.lists}", f"--features={LAUNCHED}")
+        arguments += ("--start=1970-01-01", f"--end={launch}", f"--table={choices.logs}/feature_tables/{LAUNCHED}")
+        arguments += ("--table_keys=query,item_id",)
+        heading = "The feature that was launched midway, for the days before"
+        yield Stage("backfill", heading, arguments, choices.lists, MANIFEST_NAME, resumes=True)
     arguments = ("pipelines.validate", lists, f"--output={choices.validation}")
     yield Stage("validate", "Are the lists sound?", arguments, choices.validation, "validation.json")
     arguments = ("cvr.train", f"--flagfile={settings.flagfile}", lists, f"--output={choices.model}")

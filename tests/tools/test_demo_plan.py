@@ -22,7 +22,9 @@ def _choices(source: str = "synthetic", given: str | None = None, **settings: st
 
 def test_synthetic_stages_pass_their_folders_on() -> None:
     commands = {stage.name: stage.arguments for stage in stages(_choices())}
-    assert list(commands) == ["make_logs", "build_lists", "validate", "train", "evaluate", "export", "parity"]
+    assert list(commands) == ["make_logs", "build_lists", "backfill", "validate", "train", "evaluate", "export", "parity"]
+    assert "--output=runs/try/lists-built" in commands["build_lists"]
+    assert {"--lists=runs/try/lists-built", "--output=runs/try/lists", "--end=2026-01-11"} <= set(commands["backfill"])
     assert commands["make_logs"] == ("tools.make_logs", "--output=runs/try/logs", "--days=5")
     assert {"--source=canonical", "--input=runs/try/logs"} <= set(commands["build_lists"])
     assert "--lists=runs/try/lists" in commands["train"] and "--run=runs/try/model" in commands["export"]
@@ -30,8 +32,16 @@ def test_synthetic_stages_pass_their_folders_on() -> None:
 
 def test_real_logs_are_not_made() -> None:
     commands = {stage.name: stage.arguments for stage in stages(_choices("trivago2019", "sessions.parquet"))}
-    assert "make_logs" not in commands
+    assert "make_logs" not in commands and "backfill" not in commands
     assert {"--source=trivago2019", "--input=sessions.parquet"} <= set(commands["build_lists"])
+
+
+def test_logs_that_begin_after_the_launch_need_no_backfill(tmp_path: Path) -> None:
+    choices = dataclasses.replace(_choices(), folder=tmp_path)
+    (tmp_path / "logs" / "impressions").mkdir(parents=True)
+    (tmp_path / "logs" / "impressions" / "2026-01-11.parquet").touch()
+    commands = {stage.name: stage.arguments for stage in stages(choices)}
+    assert "backfill" not in commands and f"--output={tmp_path}/lists" in commands["build_lists"]
 
 
 @pytest.mark.parametrize(
