@@ -98,7 +98,8 @@ class Split(_Model):
 class Manifest(_Model):
     """Everything a reader needs to know about a folder of list records.
 
-    `record_format` is `lists` (`cvr.records`) or `elwc`; `changes` tells of each backfill since the build, the oldest first.
+    `record_format` is `lists` (`cvr.records`) or `elwc`; `changes` tells of each backfill since the build, the
+    oldest first; `costs` of the build are the bytes that it shuffled through files.
     """
 
     format_version: int = FORMAT_VERSION
@@ -111,6 +112,7 @@ class Manifest(_Model):
     counts: dict[str, Any] = {}
     flags: dict[str, Any] = {}
     changes: list[dict[str, Any]] = []
+    costs: dict[str, int] = {}
     splits: dict[str, Split]
 
     def spec(self) -> FeatureSpec:

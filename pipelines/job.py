@@ -111,8 +111,8 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
             run_pipeline(pipeline)
             counts = _load_counts(settings)
             checks.check_counts(settings, counts)
-            manifest = _manifest(settings, counts)
-            write.remove_spilled(settings.spill_folder)
+            spilled = write.remove_spilled(settings.spill_folder)
+            manifest = _manifest(settings, counts).model_copy(update={"costs": {"spilled_bytes": spilled}})
             held.check()
         except BaseException as error:
             letters = "" if isinstance(error, KeyboardInterrupt) else _keep_letters(settings)

@@ -176,10 +176,13 @@ def keep_dead_letters(output: str, folder: str, kept: str) -> str:
     return target if letters else ""
 
 
-def remove_spilled(folder: str | None) -> None:
-    """Removes what a build shuffled through files."""
-    if folder and FileSystems.exists(folder):
-        FileSystems.delete([folder])
+def remove_spilled(folder: str | None) -> int:
+    """Removes what a build shuffled through files; gives their bytes."""
+    if folder is None:
+        return 0
+    size = sum(entry.size_in_bytes for entry in FileSystems.match([FileSystems.join(folder, "**")])[0].metadata_list)
+    delete_tree(folder)
+    return size
 
 
 def publish(output: str, manifest: Manifest) -> None:

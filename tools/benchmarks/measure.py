@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from cvr.errors import CvrError
+from cvr.manifest import MANIFEST_NAME, load_manifest
 from tools.source_tree import ROOT
 from tools.stages import child
 
@@ -106,10 +107,18 @@ def run(module: str, flags: Sequence[str], cpus: int, folder: Path) -> Run:
         cpu=cpu,
         **{f"{phase}_{kind}": found[phase][kind] for phase in ("import", "main") for kind in ("wall", "cpu")},
         peak=max(*seen, found["peak"]),
-        shuffle=found["beam"].get("shuffle", 0),
+        shuffle=found["beam"].get("shuffle", 0) + _spilled(flags),
         side=found["beam"].get("side", 0),
         load=load,
     )
+
+
+def _spilled(flags: Sequence[str]) -> int:
+    """The bytes that a build shuffled through files; 0 where nothing was."""
+    folder = next((flag.partition("=")[2] for flag in flags if flag.startswith("--output=")), "")
+    if not (Path(folder) / MANIFEST_NAME).is_file():
+        return 0
+    return load_manifest(folder).costs.get("spilled_bytes", 0)
 
 
 def _children_cpu() -> float:

@@ -66,7 +66,7 @@ class Runner:
         log = self.log(events, hot)
         remove(output)
         output.parent.mkdir(parents=True, exist_ok=True)
-        found = self._run(variant.module, flags_of(variant, events, log, self.folder / "specs", output, self.cpus))
+        found = self._run(variant.module, flags_of(variant, log, self.folder / "specs", output, self.cpus))
         self._say(f"{name} {events:,}: {found.wall:.1f} s, {found.cpu:.1f} CPU s, {found.peak / 2**20:,.0f} MiB")
         return found
 
@@ -103,7 +103,7 @@ class Runner:
             paths = {name: self._output(Cell(name, events)) for name in chosen}
             if hot and chosen and any(cell.variant == "duckdb" for cell in planned):
                 paths["duckdb"] = result_of(VARIANTS["duckdb"], self.folder / "outputs" / f"{events}-hot")
-                flags = flags_of(VARIANTS["duckdb"], events, self.log(events, hot), self.folder, paths["duckdb"], self.cpus)
+                flags = flags_of(VARIANTS["duckdb"], self.log(events, hot), self.folder, paths["duckdb"], self.cpus)
                 paths["duckdb"].parent.mkdir(parents=True, exist_ok=True)
                 self._run("tools.benchmarks.duckdb_lists", flags)
             if paths:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from pipelines.job import PARTITION_ROWS as ROWS_OF_A_PARTITION
 from tools.benchmarks.summary import Result
-from tools.benchmarks.variants import ROWS_OF_A_PARTITION
 
 DAYS = 365
 IMPRESSIONS_PER_DAY = 1_000_000_000

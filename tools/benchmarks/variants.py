@@ -9,8 +9,6 @@ from pathlib import Path
 
 from cvr.errors import CvrError
 
-ROWS_OF_A_PARTITION = 300_000
-LEAST_PARTITIONS = 8
 SMALL_LOG = 1_000
 """Events of the almost empty log whose build is the start-up."""
 
@@ -76,24 +74,20 @@ def check_variants(names: Sequence[str]) -> None:
             raise CvrError(f"{name} is not installed: pip install '.[bench]', or leave it out with --only={others}")
 
 
-def partitions(events: int) -> int:
-    """The hash partitions that the guide advises: about 300,000 rows each, at least 8."""
-    return max(LEAST_PARTITIONS, -(-events // ROWS_OF_A_PARTITION))
-
-
 def result_of(variant: Variant, folder: Path) -> Path:
     """Where a variant writes, in a folder of its own."""
     return folder / (f"{variant.name}.parquet" if variant.name in ("duckdb", "polars") else variant.name)
 
 
-def flags_of(variant: Variant, events: int, log: Path, specs: Path, output: Path, cpus: int) -> list[str]:
+def flags_of(variant: Variant, log: Path, specs: Path, output: Path, cpus: int) -> list[str]:
     """The flags of a variant's command."""
     flags = [f"--input={log}", f"--output={output}"]
     if variant.name == "duckdb":
         flags.append(f"--threads={cpus}")
     if variant.shape:
         spec = f"--spec={specs / variant.shape}.yaml"
-        flags += ["--source=canonical", spec, f"--partitions={partitions(events)}", "--drop_unconverted=none"]
+        flags += ["--source=canonical", spec, "--drop_unconverted=none"]
+        flags += ["--popularity_bucket=none"] if variant.shape == "attribution" else []
     return flags
 
 

@@ -96,7 +96,7 @@ def test_a_year_at_a_billion_impressions_a_day() -> None:
     assert found.core_hours == pytest.approx(438)  # 438,000 * 3.6 / 3,600
     assert found.shuffle_bytes == pytest.approx(438e9 * 60)  # 50 shuffled, 10 of side inputs
     assert found.record_bytes == pytest.approx(438e9 / 30 * 900)
-    assert found.partitions == pytest.approx(1_460_000)
+    assert found.partitions == pytest.approx(2_190_000)
     assert found.hours(10) == pytest.approx(438 / 112)  # 10 workers * 16 cores * 0.7
     assert found.disk_per_worker(10) == pytest.approx(438e9 * 6)
     lines = "\n".join(sizing.explain(result))
