@@ -15,25 +15,9 @@ from pipelines.counts import Counts
 from pipelines.settings import plan_of
 from pipelines.slices import Cut, find_cuts, part_name, place_of, slice_pieces, survey
 from tests.pipelines.logs import DAY, HOUR, ITEMS, MINUTE, T0, done, engagements, impressions, plan, shown, small_log
+from tests.pipelines.random_logs import EVENTS, REPEATS, SEARCHES, SPEC, again, engagements_of, impressions_of
 from tests.pipelines.steps import Built, Log, Rows, run, steps_settings
 
-SPEC = """
-dataset: tiny
-tasks:
-  click: {events: [click], window: 40m, credit: last}
-  cart: {events: [cart, click], window: 10m, credit: all}
-  purchase: {events: [purchase], window: 5h, credit: first, primary: true}
-features:
-  price: {kind: numerical, level: item, from: impression.price}
-  stock: {kind: numerical, level: item, from: item.stock}
-  device: {kind: categorical, level: context, from: impression.device, embedding: {buckets: 8, dim: 2}}
-  recent: {kind: sequence, level: context, history: {events: [click, purchase], length: 3}, embedding: {buckets: 64, dim: 2}}
-  bought: {kind: sequence, level: context, history: {events: [purchase], length: 2}, embedding: {buckets: 64, dim: 2}}
-  clicks: {kind: numerical, level: item, aggregate: {by: [item], event: click, per: impression, prior: 2, bucket: 1ms}}
-  own: {kind: numerical, level: item, aggregate: {by: [customer, item], event: click, bucket: 1ms, window: 2h}}
-  orders: {kind: numerical, level: context, aggregate: {by: [customer], event: purchase, per: impression, bucket: 10m}}
-  query: {kind: numerical, level: item, aggregate: {by: [query, item], event: cart, bucket: 1h, lag: 30m}}
-"""
 WHOLE = 10**9
 
 
@@ -184,49 +168,11 @@ def test_slices_have_places_and_file_names_of_their_own() -> None:
 
 # Random logs ----------------------------------------------------------------------------------------------------------------------
 
-MINUTES = st.integers(0, 24 * 60) | st.sampled_from([0, 10, 40, 50, 60, 61, 300, 301])
-SEARCHES = st.lists(
-    st.tuples(
-        MINUTES,
-        st.sampled_from(["hot", "hot", "hot", "u", None]),
-        st.sampled_from([["a"], ["a", "b"], ["c", "b", "a"], ["a", "b", "a"]]),
-        st.sampled_from([0, 0, 1, 7, -7, 45, 200]),  # minutes between the impressions of a list
-    ),
-    min_size=4,
-    max_size=14,
-)
-EVENTS = st.lists(
-    st.tuples(
-        st.sampled_from(["click", "click", "cart", "purchase"]),
-        MINUTES,
-        st.sampled_from("abcz"),
-        st.sampled_from(["hot", "hot", "hot", "u", None]),
-        st.none() | st.integers(0, 8),  # its search
-        st.none() | st.integers(0, 6),  # its event id
-    ),
-    min_size=4,
-    max_size=24,
-)
-REPEATS = st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, 30, 200, 299])), max_size=6)
-
-
 def _log(searches: list[Any], drawn: list[Any], repeats: list[Any], files: int) -> Log:
-    """A log in several files; `repeats` are (row, minutes later) of impressions that stand in it again."""
-    rows: Rows = []
-    for number, (minute, customer, items, gap) in enumerate(searches):
-        more = {"device": f"d{number % 2}", "query": f"q{number % 3}"}
-        found = shown(f"s{number}", minute * MINUTE, items, customer, **more)
-        rows = [*rows, *({**row, "time": row["time"] + place * gap * MINUTE, "price": 1.0} for place, row in enumerate(found))]
-    events = []
-    for event, minute, item, customer, search, event_id in drawn:
-        if search is not None:  # an engagement with a search carries that search's customer
-            search = search % len(searches)
-            customer = searches[search][1]
-        known = None if event_id is None else f"{customer}{item}{event_id}{event}"
-        events.append(done(event, minute * MINUTE, item, customer, search_id=None if search is None else f"s{search}", event_id=known))
-    again = [{**rows[row % len(rows)], "time": rows[row % len(rows)]["time"] + later * MINUTE} for row, later in repeats]
-    rows = [*rows, *again]
-    parts = [(name, part[place::files]) for name, part in (("impressions", rows), ("engagements", events)) for place in range(files)]
+    """A log in several files."""
+    rows = impressions_of(searches)
+    contents = {"impressions": [*rows, *again(rows, repeats)], "engagements": engagements_of(drawn, searches)}
+    parts = [(name, part[place::files]) for name, part in contents.items() for place in range(files)]
     return Log([(name, part) for name, part in parts if part] + [("items", ITEMS)])
 
 
