@@ -83,8 +83,8 @@ class Embedding(_Strict):
 class Aggregate(_Strict):
     """A point-in-time engagement count, or a smoothed rate when `per` is given.
 
-    count = number of `event` of the key in (t - lag - window, t - lag), rate = (count + prior * base) / (count of `per` + prior) with
-    `base` the same ratio over all keys. `bucket` is the time grain: only buckets that end by t - lag count.
+    count = number of `event` of the key in the last ceil(window / bucket) time buckets of those that are over at t - lag, which are
+    floor((t - lag) / bucket) since 1970; rate = (count + prior * base) / (count of `per` + prior), `base` the same ratio over all keys.
     """
 
     by: tuple[AggregateKey, ...] = pydantic.Field(min_length=1)

@@ -89,7 +89,7 @@ features: {f: {kind: numerical, level: item, aggregate: {by: [item], event: clic
 
 def test_a_window_that_is_no_whole_number_of_buckets_is_rounded_up() -> None:
     text = "dataset: d\ntasks: {b: {events: [b], window: 1d, primary: true}}\nfeatures: {f: {kind: numerical, level: item, aggregate: "
-    for window, bucket, back in (("36h", "1d", 2), ("1d", "1d", 1), ("1h", "1d", 1), ("90m", "1h", 2), ("7d", "1ms", 7 * DAY)):
+    for window, bucket, back in (("36h", "1d", 2), ("7d", "1h", 168), ("1d", "1d", 1), ("1h", "1d", 1), ("90m", "1h", 2), ("7d", "1ms", 7 * DAY)):
         of = plan(f"{text}{{by: [item], event: click, window: {window}, bucket: {bucket}}}}}}}")
         number, place = of.places("f")[0]
         assert of.questions[number].counts[place] == (("click",), back)
