@@ -80,11 +80,21 @@ class CountTable:
         self._keys, place = np.unique(keys, return_inverse=True)
         self._low = int(buckets.min()) if len(keys) else 0
         self._span = (int(buckets.max()) - self._low + 2) if len(keys) else 2
-        joint = place * self._span + (buckets - self._low)
+        self._stamps: np.ndarray | None = None
+        if len(self._keys) * self._span >= 2**62:  # a far time among fine buckets: their ranks fit where they do not
+            self._stamps = np.unique(buckets)
+            self._span = len(self._stamps) + 1
+        joint = place * self._span + self._offsets(buckets)
         order = np.argsort(joint, kind="stable")
         self._joint = joint[order]
         self._totals = np.concatenate([[0], np.cumsum(column(counts, "count")[order])])
         self._starts = np.searchsorted(self._joint, np.arange(len(self._keys)) * self._span)
+
+    def _offsets(self, buckets: np.ndarray) -> np.ndarray:
+        """Numbers from 0 to the span - 1 that sort as the buckets do, those beyond the known ones at its ends. int64 [R]."""
+        if self._stamps is not None:
+            return np.searchsorted(self._stamps, buckets)
+        return np.clip(buckets - self._low, 0, self._span - 1)
 
     def places(self, keys: np.ndarray) -> np.ndarray:
         """Where keys are in this table, for `total_before`; NONE for a key without any event. int64 [R]."""
@@ -97,8 +107,7 @@ class CountTable:
         """Events of the keys at `places` in buckets strictly before the given ones, int64 [R]; 0 for NONE."""
         if not len(self._keys):
             return np.zeros(len(places), np.int64)
-        offset = np.clip(buckets - self._low, 0, self._span - 1)
-        upto = np.searchsorted(self._joint, places * self._span + offset, side="left")
+        upto = np.searchsorted(self._joint, places * self._span + self._offsets(buckets), side="left")
         return np.where(places == NONE, 0, self._totals[upto] - self._totals[self._starts[places]])
 
 

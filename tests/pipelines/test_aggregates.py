@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,7 +90,8 @@ features: {f: {kind: numerical, level: item, aggregate: {by: [item], event: clic
 
 def test_a_window_that_is_no_whole_number_of_buckets_is_rounded_up() -> None:
     text = "dataset: d\ntasks: {b: {events: [b], window: 1d, primary: true}}\nfeatures: {f: {kind: numerical, level: item, aggregate: "
-    for window, bucket, back in (("36h", "1d", 2), ("7d", "1h", 168), ("1d", "1d", 1), ("1h", "1d", 1), ("90m", "1h", 2), ("7d", "1ms", 7 * DAY)):
+    known = {("36h", "1d"): 2, ("7d", "1h"): 168, ("1d", "1d"): 1, ("1h", "1d"): 1, ("90m", "1h"): 2, ("7d", "1ms"): 7 * DAY}
+    for (window, bucket), back in known.items():
         of = plan(f"{text}{{by: [item], event: click, window: {window}, bucket: {bucket}}}}}}}")
         number, place = of.places("f")[0]
         assert of.questions[number].counts[place] == (("click",), back)
@@ -100,9 +102,16 @@ def test_keys_without_events_and_tables_without_any() -> None:
     assert aggregates.answer(_question(1, 0, None), {}, np.array([5]), np.array([T0])).tolist() == [[0]]
 
 
-def test_a_time_far_in_the_future_does_not_disturb_the_others() -> None:
-    rows = [(key, T0 + key) for key in range(5, 400)] + [(5, 32_000_000_000_000)]
-    assert _asked(rows, _question(1, 0, None), [(key, T0 + key + 1) for key in range(5, 400)]) == [[1]] * 395
+@pytest.mark.parametrize("distinct", [1, 400, 700_000])
+def test_a_time_far_in_the_future_does_not_disturb_the_others(distinct: int) -> None:
+    keys = np.arange(5, 5 + distinct)
+    far = 32_000_000_000_000  # with 700,000 keys, key x ms is more than 64 bits hold
+    counts = {"key": np.append(keys, 5), "bucket": np.append(T0 + keys, far), "count": np.ones(distinct + 1, np.int64)}
+    table, question = CountTable(pa.table(counts)), _question(1, 0, None, 1)
+    for at, both in ((0, [0, 0]), (1, [1, 1]), (2, [1, 0])):
+        found = aggregates.answer(question, {CLICKS: table}, keys, T0 + keys + at)
+        assert (found == both).all(), at
+    assert aggregates.answer(question, {CLICKS: table}, keys[:1], np.array([far + 1])).tolist() == [[2, 1]]
 
 
 def test_counts_of_partitions_add_up() -> None:
