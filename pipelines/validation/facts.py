@@ -43,11 +43,11 @@ def _named(layout: Layout, values: np.ndarray) -> dict[str, int]:
 
 
 def _orders(layout: Layout, columns: ListColumns) -> dict[str, dict[str, np.ndarray]]:
-    """`within.FIELDS` of the display order and of popularity so far, by task."""
-    displayed, popular = Groups.of(columns.position, columns.lengths), Groups.of(columns.popularity, columns.lengths)
-    return {
-        "display_order": {
-            task: measure(displayed, columns.labels[:, i])["lowest"] for i, task in enumerate(layout.tasks)
-        },
-        "popularity": {task: measure(popular, columns.labels[:, i])["highest"] for i, task in enumerate(layout.tasks)},
-    }
+    """`within.FIELDS` of the display order and, where the lists have it, of popularity so far, by task."""
+    orders = {"display_order": (columns.position, "lowest"), "popularity": (columns.popularity, "highest")}
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for name, (values, best) in orders.items():
+        if not np.isnan(values.astype(np.float64)).any():
+            groups = Groups.of(values, columns.lengths)
+            found[name] = {task: measure(groups, columns.labels[:, i])[best] for i, task in enumerate(layout.tasks)}
+    return found

@@ -89,7 +89,7 @@ def order_table(splits: Mapping[str, Row]) -> Table:
     rows = []
     for name, row in splits.items():
         for task in tasks:
-            found = [row["orders"][order].get(task) for order in ("display_order", "popularity")]
+            found = [row["orders"].get(order, {}).get(task) for order in ("display_order", "popularity")]
             scores = [f"{v['map']:.4f} ({v['low']:.4f} to {v['high']:.4f})" if v else "–" for v in found]
             rows.append([f"{name}: {task}", number(found[0]["lists"] if found[0] else 0), *scores])
     return Table(

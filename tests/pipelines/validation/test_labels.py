@@ -22,7 +22,7 @@ from tests.pipelines.validation.folders import SPEC, draw, replace_number
 LAYOUT = Layout.of(parse_spec(SPEC))
 
 
-def _facts(pairs: list[list[tuple[int, int]]]) -> dict[str, Any]:
+def _facts(pairs: list[list[tuple[int, int]]], popularity: float = 0.0) -> dict[str, Any]:
     """Facts of lists given as (click, purchase) per item."""
     lengths = np.array([len(items) for items in pairs])
     values = np.array([pair for items in pairs for pair in items])
@@ -30,7 +30,7 @@ def _facts(pairs: list[list[tuple[int, int]]]) -> dict[str, Any]:
     rows = {
         "item": np.arange(len(values)) + 9,
         "position": np.concatenate([np.arange(1, n + 1) for n in lengths]),
-        "popularity": np.zeros(len(values), np.float32),
+        "popularity": np.full(len(values), popularity, np.float32),
         "labels": values,
     }
     return facts(LAYOUT, dataclasses.replace(columns, lengths=lengths, **rows))
@@ -66,6 +66,11 @@ def test_positions_and_display_order() -> None:
     # Average precision by list: 1, 1, 1/2, 1; the last has no purchase.
     order = labels.orders(_facts(LISTS))["display_order"]["purchase"]
     assert (order["map"], order["lists"]) == (0.875, 4)
+
+
+def test_lists_without_popularity_have_no_such_order() -> None:
+    assert set(labels.orders(_facts(LISTS))) == {"display_order", "popularity"}
+    assert set(labels.orders(_facts(LISTS, popularity=np.nan))) == {"display_order"}
 
 
 def _manifest(**counts: Any) -> Manifest:
