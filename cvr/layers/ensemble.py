@@ -11,7 +11,7 @@ ENSEMBLES = ("concat", "sum", "weighted_sum")
 
 @tf.keras.utils.register_keras_serializable("cvr")
 class Ensemble(tf.keras.layers.Layer):
-    """Y = LN( Ensemble_i(u_i) + ShortCut(x) ) for members' outputs u_i and the layer's input x (DHEN, KDD'22, equation 3; PAPERS 3.5).
+    """Y = LN( Ensemble_i(u_i) + ShortCut(x) ) for members' outputs u_i and the layer's input x (DHEN, KDD'22; PAPERS 3.5).
 
         concat  [u_1; ...; u_K]        sum  sum_i u_i        weighted_sum  sum_i w_i u_i, w learned, 1 / K at the start
 

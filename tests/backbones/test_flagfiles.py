@@ -42,3 +42,14 @@ def test_its_comment_gives_the_sizes(name: str, project_root: Path) -> None:
         assert cost == f"{2 * backbone.multiply_adds() / 1e6:.2f}"
         if size in ("S", "L"):
             assert parameters == f"{profile(backbone).parameters / 1e6:.2f}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_page_gives_the_same_costs(name: str, project_root: Path) -> None:
+    page = (project_root / "docs" / "models.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| \[`{name}`\].*$", page, re.MULTILINE)
+    module = backbones.load(name)
+    costs = [2 * module.Backbone(backbones.make_config(name, {}, size)).multiply_adds() / 1e6 for size in module.VARIANTS]
+    expected = [f"{cost:.0f}" if cost >= 10 else f"{cost:.2g}" for cost in costs]
+    assert [cell.split()[0] for cell in row.strip("| ").split(" | ")[2:]] == expected
+    assert f"](figures/{name}.svg)" in page

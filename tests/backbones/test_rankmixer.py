@@ -36,7 +36,7 @@ def test_equals_the_equations() -> None:
 
 
 def test_published_parameters_and_cost_of_the_layers() -> None:
-    """2 k L T D^2 parameters and as many multiply-adds, k the expansion of the feed-forward network (RankMixer, section 3)."""
+    """2 k L T D^2 parameters and as many multiply-adds, k the expansion of the feed-forward network (PAPERS 3.3)."""
     backbone = Backbone(Config(model_width=32, tokens=8, layers=3, ffn_width=4 * 32, token_layers=0))
     assert backbone.multiply_adds() == 2 * 4 * 3 * 8 * 32**2
     backbone({"tokens": tf.ones([1, 256])})
