@@ -103,7 +103,7 @@ def as_numbers(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarra
     kind = flat.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         numbers, wrong = _parsed(flat)
-    elif pa.types.is_temporal(kind):
+    elif _is_time(kind):
         numbers, wrong = as_integers(flat, name)[0].astype(np.float64), np.zeros(len(flat), bool)
         numbers[flat.is_null().to_numpy(zero_copy_only=False)] = np.nan
     elif (
@@ -120,15 +120,28 @@ def as_numbers(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarra
     return np.where(np.isfinite(numbers), numbers, np.nan), wrong
 
 
+def _is_time(kind: pa.DataType) -> bool:
+    types = pa.types
+    return types.is_timestamp(kind) or types.is_date(kind) or types.is_time(kind) or types.is_duration(kind)
+
+
+def _milliseconds(times: pa.Array) -> pa.Array:
+    """Times of an Arrow type as int64: ms since the epoch, since midnight, or of a duration."""
+    if pa.types.is_time(times.type):
+        return times.cast(pa.time32("ms"), safe=False).cast(pa.int32()).cast(pa.int64())
+    kind = pa.duration("ms") if pa.types.is_duration(times.type) else pa.timestamp("ms")
+    return times.cast(kind, safe=False).cast(pa.int64())
+
+
 def as_integers(values: pa.ChunkedArray | pa.Array, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A column as (int64 with 0 where there is none, mask of nulls, mask of values that are no whole numbers).
 
-    Arrow timestamps and dates become ms since the epoch; those without a time zone are taken as UTC.
+    Arrow timestamps and dates become ms since the epoch, those without a time zone taken as UTC; times of day and durations become ms.
     """
     flat = _flat(values)
     null = flat.is_null().to_numpy(zero_copy_only=False)
-    if pa.types.is_timestamp(flat.type) or pa.types.is_date(flat.type):
-        flat = flat.cast(pa.timestamp("ms"), safe=False).cast(pa.int64())
+    if _is_time(flat.type):
+        flat = _milliseconds(flat)
     if pa.types.is_integer(flat.type):
         return flat.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False), null, np.zeros(len(flat), bool)
     numbers, wrong = as_numbers(flat, name)

@@ -71,6 +71,16 @@ def test_as_integers_reads_timestamps_as_ms_utc() -> None:
     )
 
 
+def test_times_of_day_and_durations_are_ms() -> None:
+    morning, lasting = datetime.time(1, 1, 1, 500), datetime.timedelta(seconds=2, microseconds=500_000)
+    for kind in (pa.time64("us"), pa.time64("ns")):
+        assert as_integers(pa.array([morning, None], kind), "c")[0].tolist() == [3_661_000, 0]
+    np.testing.assert_array_equal(as_numbers(pa.array([morning, None], pa.time64("us")), "c")[0], [3_661_000, np.nan])
+    assert as_numbers(pa.array([lasting], pa.duration("us")), "c")[0].tolist() == [2_500]
+    with pytest.raises(CvrError, match="column 'c' has type month_day_nano_interval"):
+        as_numbers(pa.array([(1, 2, 3)], pa.month_day_nano_interval()), "c")
+
+
 BAD_IMPRESSIONS = [
     ({"search_id": None}, "search_id is null or empty"),
     ({"search_id": ""}, "search_id is null or empty"),
