@@ -38,7 +38,7 @@ def define_flags() -> None:
     )  # fmt: skip
     flags.DEFINE_float("sampling_rate", 1.0, "Share of the training lists that is kept, drawn by search id.")
     flags.DEFINE_integer("sampling_seed", 0, "Seed of that draw; a smaller rate's lists are among a greater one's.")
-    flags.DEFINE_string("popularity_bucket", "1h", "Time grain of the popularity baseline; none leaves it out.")
+    flags.DEFINE_string("popularity_bucket", "1d", "Time grain of the popularity baseline; none leaves it out.")
     flags.DEFINE_integer(
         "partitions", 0, "Hash partitions of customers, of about 300,000 rows each; 0 counts them by the input's size.", lower_bound=0
     )

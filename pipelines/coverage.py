@@ -10,7 +10,7 @@ from cvr.records import Bag, Histories, ListColumns
 from cvr.schema import Feature, FeatureSpec
 from cvr.transforms import EMPTY, FIRST_ID, UNKNOWN, UNSEEN, UNSEEN_VALUE, hash_strings
 from pipelines.counts import Counts
-from pipelines.lists import DAY_MS
+from pipelines.settings import DAY_MS
 
 PRESENT, MISSING, UNSEEN_STATE, UNKNOWN_STATE = range(4)
 _STATE_OF_ID = np.full(FIRST_ID + 1, PRESENT)

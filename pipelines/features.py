@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
+import tensorflow as tf
 
 from cvr.records import Bag, CodedBag, Histories, ListColumns
 from cvr.schema import Feature
@@ -16,9 +17,9 @@ from cvr.transforms import EMPTY, FIRST_ID, UNSEEN, UNSEEN_VALUE, char_ngrams, h
 from pipelines import aggregates, history
 from pipelines.batches import coded, column
 from pipelines.exchange import ANSWERS, ITEMS, answered, by_question
-from pipelines.lists import DAY_MS, DELAY
+from pipelines.lists import DELAY
 from pipelines.prepare import HISTORY, LISTS, ROWS, Tables
-from pipelines.settings import Place, Plan
+from pipelines.settings import DAY_MS, Place, Plan
 from pipelines.values import ABSENT
 
 _EPOCH = datetime.date(1970, 1, 1)
@@ -35,6 +36,7 @@ class _KnownBags:
     def __init__(self) -> None:
         self._rows: dict[str, int] = {}
         self._bag = Bag(np.zeros(0, np.int64), np.zeros(0, np.int64))
+        self._calls = 0
 
     def of(self, texts: Sequence[str], feature: Feature) -> Bag:
         """The bags of texts, new ones included."""
@@ -43,7 +45,8 @@ class _KnownBags:
             self.__init__()  # type: ignore[misc]
             new = list(dict.fromkeys(texts))
         if new:
-            made = _make_bags(new, feature)
+            self._calls += 1
+            made = _make_bags(new, feature, self._calls > CALLS_WORTH_TRACING)
             self._rows |= {text: len(self._rows) + place for place, text in enumerate(new)}
             self._bag = Bag(np.concatenate([self._bag.values, made.values]), np.concatenate([self._bag.lengths, made.lengths]))
         found = CodedBag(self._bag, np.fromiter((self._rows[text] for text in texts), np.int64, len(texts)))
@@ -52,6 +55,8 @@ class _KnownBags:
 
 _known = threading.local()
 MOST_KNOWN_TEXTS = 300_000
+CALLS_WORTH_TRACING = 3
+"""Cutting n-grams takes hundreds of small operations: as a traced graph a call costs a tenth, and tracing as much as some calls."""
 
 
 def bags_of(distinct: np.ndarray, feature: Feature) -> Bag:
@@ -61,9 +66,16 @@ def bags_of(distinct: np.ndarray, feature: Feature) -> Bag:
     return known.of([*distinct, "", ABSENT], feature)
 
 
-def _make_bags(texts: list[str], feature: Feature) -> Bag:
+@functools.lru_cache(maxsize=64)
+def _traced_ngrams(orders: tuple[int, ...], max_chars: int) -> Callable[[list[str]], tf.RaggedTensor]:
+    signature = [tf.TensorSpec([None], tf.string)]
+    return tf.function(lambda texts: char_ngrams(texts, orders, max_chars), input_signature=signature)
+
+
+def _make_bags(texts: list[str], feature: Feature, traced: bool) -> Bag:
     if feature.kind == "text":
-        ragged = char_ngrams(texts, feature.ngrams, feature.max_chars)
+        arguments = feature.ngrams, feature.max_chars
+        ragged = _traced_ngrams(*arguments)(texts) if traced else char_ngrams(texts, *arguments)
         values, lengths = ragged.values.numpy(), ragged.row_lengths().numpy()
     else:
         parts = [split_values(text, feature.separator or "") or [""] for text in texts]

@@ -14,7 +14,6 @@ from pipelines.batches import column, mix
 from pipelines.counts import Counts, tally
 from pipelines.settings import Plan, Settings
 
-DAY_MS = 86_400_000
 DELAY = "delay:"
 """Columns with the delay of each task's first engagement in ms, -1 without one, are named so."""
 

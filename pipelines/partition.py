@@ -17,9 +17,9 @@ from pipelines import coverage, statistics, write
 from pipelines.batches import column, concat, to_bytes
 from pipelines.counts import Counts
 from pipelines.features import Encoder
-from pipelines.lists import DAY_MS, describe
+from pipelines.lists import describe
 from pipelines.prepare import LISTS, Tables, prepare
-from pipelines.settings import Plan, Settings, plan_of
+from pipelines.settings import DAY_MS, Plan, Settings, plan_of
 from pipelines.slices import find_cuts, part_name, slice_pieces, survey, without
 from pipelines.spill import load, spilled
 

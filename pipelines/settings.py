@@ -12,7 +12,7 @@ from cvr.errors import CvrError
 from cvr.records import Layout
 from cvr.schema import Aggregate, Feature, FeatureSpec, parse_spec
 
-HOUR_MS = 3_600_000
+HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 IMPRESSION = "impression"
 """The event name under which aggregates count impressions; engagements may not use it."""
 
@@ -50,7 +50,7 @@ class Settings:
     record_format: Literal["lists", "elwc"] = "lists"
     sampling_rate: float = 1.0
     sampling_seed: int = 0
-    popularity_bucket: int | None = HOUR_MS
+    popularity_bucket: int | None = DAY_MS
     split_rows: int = 500_000
     spill: bool | None = None
     """Whether what is shuffled goes through files in the output; None: where the output is local and so is the runner."""
@@ -161,7 +161,7 @@ Place = tuple[int, int]
 class Plan:
     """What a feature spec needs from the logs: columns, event names, and the counts that aggregates ask for."""
 
-    def __init__(self, spec: FeatureSpec, popularity_bucket: int | None = HOUR_MS) -> None:
+    def __init__(self, spec: FeatureSpec, popularity_bucket: int | None = DAY_MS) -> None:
         self.spec = spec
         self.layout = Layout.of(spec)
         self.tasks = spec.tasks
