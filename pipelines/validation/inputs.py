@@ -9,8 +9,7 @@ import re
 from cvr.manifest import MANIFEST_NAME, Manifest, RecordFile
 from cvr.schema import FeatureSpec, parse_spec
 from pipelines.backfilling.request import load_lists
-from pipelines.settings import DAY_MS
-from pipelines.settings import format_time, parse_time
+from pipelines.settings import DAY_MS, format_time, parse_time
 from pipelines.write import check_filesystem
 
 LISTS, BASELINE = "lists", "baseline"

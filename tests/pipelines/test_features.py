@@ -8,7 +8,7 @@ import numpy as np
 
 from cvr.records import ListColumns
 from cvr.transforms import EMPTY, UNSEEN, char_ngrams, hash_strings
-from tests.pipelines.logs import DAY, HOUR, T0, done, shown
+from tests.pipelines.logs import DAY, T0, done, shown
 from tests.pipelines.steps import Log, run, steps_settings
 
 HEAD = "dataset: tiny\ntasks:\n  purchase: {events: [purchase], window: 1d, primary: true}\nfeatures:\n"
@@ -115,8 +115,8 @@ def test_popularity_counts_purchases_strictly_before_the_list() -> None:
     events = [done("purchase", 5, "a"), done("purchase", 10, "a"), done("purchase", 11, "b")]
     text, rows = "price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1)
     assert _columns(text, rows, events, popularity_bucket=1).popularity.tolist() == [1.0, 0.0]
-    assert _columns(text, rows, events).popularity.tolist() == [0.0, 0.0], "by default it counts whole hours"
-    later = shown("s", HOUR, ["a", "b"], price=1)
+    assert _columns(text, rows, events).popularity.tolist() == [0.0, 0.0], "by default it counts whole days"
+    later = shown("s", DAY, ["a", "b"], price=1)
     assert _columns(text, later, events).popularity.tolist() == [2.0, 1.0]
 
 
