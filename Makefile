@@ -56,8 +56,10 @@ types: $(stamp)
 build-files: $(stamp)
 	$(bin)/python -m tools.gen_build
 
+# All extras but `peers`.
+LOCKED := dev bench gcs aws dask
 lock: $(stamp)
-	{ sed '/^#/!d' constraints.txt; $(bin)/uv pip compile --quiet --universal --python-version 3.10 --all-extras --no-annotate --no-header setup.py; } > constraints.new
+	{ sed '/^#/!d' constraints.txt; $(bin)/uv pip compile --quiet --universal --python-version 3.10 $(foreach extra,$(LOCKED),--extra $(extra)) --no-annotate --no-header setup.py; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

@@ -53,6 +53,8 @@ setup(
     extras_require={
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
+        # Peers that tests compare layers with; not in constraints.txt, which would pin PyTorch's GPU build.
+        "peers": ["torch>=2.2"],
         "bench": ["duckdb>=1.1", "polars>=1.8"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
