@@ -1,4 +1,4 @@
-"""Attention, encoder layer and feed-forward network against PyTorch's own, with copied weights, in float64; skipped where torch is absent."""
+"""Attention, encoder layer and feed-forward network against PyTorch's, with copied weights, in float64; skipped without torch."""
 
 from __future__ import annotations
 
