@@ -40,7 +40,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("sampling_seed", 0, "Seed of that draw; a smaller rate's lists are among a greater one's.")
     flags.DEFINE_string("popularity_bucket", "1d", "Time grain of the popularity baseline; none leaves it out.")
     flags.DEFINE_integer(
-        "partitions", 0, "Hash partitions of customers, of about 300,000 rows each; 0 counts them by the input's size.", lower_bound=0
+        "partitions", 0, "Hash partitions of customers; 0: by the input's size, one for about 200,000 rows, at least 8.", lower_bound=0
     )
     flags.DEFINE_integer(
         "split_rows", 500_000, "Customers with more rows than this are split by time, so that no partition is much larger.", lower_bound=1
