@@ -111,6 +111,22 @@ def test_item_attributes_are_joined_and_unknown_items_are_missing() -> None:
     assert found.cat["brand"].tolist() == [*_ids("y"), EMPTY, EMPTY]
 
 
+def test_a_context_feature_of_items_is_that_of_the_list_s_first_item() -> None:
+    items = [{"item_id": "a", "stock": 1.0, "brand": "x", "title": "k"}, {"item_id": "b", "stock": 2.0, "brand": "y", "title": "l"}]
+    rows = shown("s1", 0, ["a", "b"]) + shown("s2", 1, ["b", "a", "z"], "v") + shown("s3", 2, ["z", "a"], "w")
+    found = _columns(
+        f"""stock: {{kind: numerical, level: context, from: item.stock}}
+        brand: {{kind: categorical, level: context, from: item.brand, {EMBEDDING}}}
+        title: {{kind: text, level: context, from: item.title, ngrams: [1], {EMBEDDING}}}""",
+        rows,
+        items=items,
+    )
+    np.testing.assert_array_equal(found.context_num[:, 0], [1.0, 2.0, np.nan])
+    assert found.cat["brand"].tolist() == [*_ids("x", "y"), EMPTY]
+    grams = char_ngrams(["k", "l"], [1], 64).values.numpy().tolist()
+    assert found.bags["title"].lengths.tolist() == [1, 1, 1] and found.bags["title"].values.tolist() == [*grams, EMPTY]
+
+
 def test_popularity_counts_purchases_strictly_before_the_list() -> None:
     events = [done("purchase", 5, "a"), done("purchase", 10, "a"), done("purchase", 11, "b")]
     text, rows = "price: {kind: numerical, level: item, from: impression.price}", shown("s", 10, ["a", "b"], price=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -14,7 +15,7 @@ from pipelines.batches import concat, to_bytes
 from pipelines.job import build
 from pipelines.settings import Settings
 from pipelines.spill import describe, load, spilled
-from tests.pipelines.logs import settings, small_log, write_log
+from tests.pipelines.logs import SPEC, read_split, settings, small_log, write_log
 
 TABLES = [pa.table({"n": list(range(size))}) for size in (3, 0, 500)]
 PIECES = [(place, to_bytes(f"t{place}", table)) for place, table in enumerate(TABLES)]
@@ -87,6 +88,31 @@ def test_the_way_of_the_shuffle_changes_no_byte_and_leaves_nothing(builds: dict[
         assert {path.name for path in next(output.glob("data-*")).iterdir()} == {"counts.json", "train", "test"}
         assert manifest.counts["partitions"] == {"split_customers": 5}
     assert builds[True][1].counts == builds[False][1].counts
+
+
+def test_split_customers_change_no_record(builds: dict[bool, tuple[Path, Manifest]], tmp_path: Path) -> None:
+    whole, (output, split) = build(settings(write_log(tmp_path / "log", *small_log()), tmp_path / "out")), builds[True]
+    for name in ("train", "test"):
+        expected, found = read_split(tmp_path / "out", name), read_split(output, name)
+        for key, values in expected.items():
+            np.testing.assert_array_equal(found[key], values, err_msg=key)
+        mine, theirs = (manifest.split(name).model_dump(exclude={"files"}) for manifest in (split, whole))
+        sums = mine.pop("statistics"), theirs.pop("statistics")  # floats are added up in another order
+        assert sums[0] == {feature: pytest.approx(values) for feature, values in sums[1].items()} and mine == theirs
+    assert split.counts["partitions"] == {"split_customers": 5} and whole.counts["partitions"] == {"split_customers": 0}
+    assert {k: v for k, v in split.counts.items() if k != "partitions"} == {k: v for k, v in whole.counts.items() if k != "partitions"}
+
+
+def test_a_spec_that_asks_nothing_of_others_with_split_customers(tmp_path: Path) -> None:
+    text = SPEC[: SPEC.index("features:")] + "features:\n  price: {kind: numerical, level: item, from: impression.price}\n"
+    log = write_log(tmp_path / "log", *small_log())
+    manifest = build(settings(log, tmp_path / "out", text, popularity_bucket=None, split_rows=15))
+    assert manifest.counts["partitions"] == {"split_customers": 5}
+    found = [read_split(tmp_path / "out", name) for name in ("train", "test")]
+    items = [3 + (number % 3 == 2) for number in range(28)]
+    prices = [sum(number * items[number] for number in part) for part in (range(24), range(24, 28))]
+    assert [one["item_num"][:, 0].sum() for one in found] == prices
+    assert all(np.isnan(one["popularity"]).all() for one in found)
 
 
 def test_record_files_of_split_customers_are_listed(builds: dict[bool, tuple[Path, Manifest]]) -> None:
