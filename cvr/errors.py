@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging as python_logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -23,13 +24,20 @@ def _without_traceback(kind: type[BaseException], error: BaseException, trace: T
         sys.__excepthook__(kind, error, trace)
 
 
+def _is_news(record: python_logging.LogRecord) -> bool:
+    """Beam warns whenever it is imported without its Google Cloud extra, whose BigQuery client nothing here uses."""
+    return not record.getMessage().startswith("apitools not found")
+
+
 def quiet_start() -> None:
-    """Ctrl-C while a command still imports its libraries ends it without a traceback; called by each package's `__init__`.
+    """Ctrl-C while a command still imports its libraries ends it without a traceback, and Beam's import says nothing; called by each
+    package's `__init__`.
 
     Does nothing where no command of this project starts: `sys.argv[0]` is "-m" while Python imports the package of `python -m`.
     """
     if sys.argv and (sys.argv[0] == "-m" or os.path.basename(sys.argv[0]).startswith("cvr-")):
         sys.excepthook = _without_traceback
+        python_logging.getLogger().addFilter(_is_news)
 
 
 def run_main(
