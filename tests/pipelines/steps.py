@@ -22,7 +22,7 @@ from pipelines.reading import ReadFile
 from pipelines.settings import Settings, plan_of
 from pipelines.sources.files import InputFile
 from pipelines.spill import load
-from tests.pipelines.logs import ENGAGEMENT_TYPES, IMPRESSION_TYPES, SPEC, table
+from tests.pipelines.logs import ENGAGEMENT_TYPES, HOUR, IMPRESSION_TYPES, SPEC, table
 
 Rows = Sequence[dict[str, Any]]
 Shuffled = dict[int, list[bytes]]
@@ -58,7 +58,8 @@ class Built:
 
 def steps_settings(spec: str = SPEC, **changes: Any) -> Settings:
     """Settings that read and write no files; everything is kept by default."""
-    fields: dict[str, Any] = {"partitions": 3, "drop_unconverted": "none", "build_id": "0" * 12, "spill": False} | changes
+    fields: dict[str, Any] = {"partitions": 3, "drop_unconverted": "none", "build_id": "0" * 12, "spill": False}
+    fields |= {"popularity_bucket": HOUR} | changes
     return Settings(source="canonical", input="nowhere", output="nowhere", spec_text=spec, **fields)
 
 
