@@ -55,7 +55,7 @@ def test_a_second_call_keeps_all_stages_and_answers_again(run: Path) -> None:
     made = (run / "tiny" / "model" / "run.json").stat().st_mtime_ns
     answer = _demo(run)
     assert answer.returncode == 0, answer.stderr[-4000:]
-    assert answer.stdout.count(": kept, ") == 7
+    assert answer.stdout.count(": kept, ") == 8
     assert (run / "tiny" / "model" / "run.json").stat().st_mtime_ns == made
 
 
