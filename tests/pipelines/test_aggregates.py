@@ -65,27 +65,33 @@ def test_day_buckets_wait_for_the_day_to_end() -> None:
     assert _asked([(5, T0)], _question(DAY, DAY, None), [(5, T0 + DAY), (5, T0 + 2 * DAY)]) == [[0], [1]]
 
 
-def _ms(day: int, hour: int) -> int:
-    return int(datetime.datetime(2026, 1, day, hour, tzinfo=datetime.timezone.utc).timestamp() * 1000)
+def _ms(day: int, hour: int, minute: int = 0) -> int:
+    return int(datetime.datetime(2026, 1, day, hour, minute, tzinfo=datetime.timezone.utc).timestamp() * 1000)
 
 
-def test_the_dates_of_the_example_in_the_docs() -> None:
-    spec = """
-dataset: d
-tasks: {buy: {events: [buy], window: 1d, primary: true}}
-features: {f: {kind: numerical, level: item, aggregate: {by: [item], event: click, window: 7d, lag: 6h}}}
-"""
-    of = plan(spec)
+@pytest.mark.parametrize(
+    ("options", "early", "late", "afternoon"),
+    [
+        ("window: 3d", [7, 8, 9], [7, 8, 9], [7, 8, 9]),
+        ("window: 3d, lag: 6h", [6, 7, 8], [7, 8, 9], [7, 8, 9]),
+        ("window: 36h", [8, 9], [8, 9], [8, 9]),
+        ("window: 3d, bucket: 1h", [7, 8, 9], [7, 8, 9], [8, 9, 10]),
+        ("window: 3d, lag: 6h, bucket: 1ms", [7, 8, 9], [7, 8, 9], [7, 8, 9]),
+    ],
+)
+def test_the_table_of_the_docs(options: str, early: list[int], late: list[int], afternoon: list[int]) -> None:
+    """docs/features.md: one click a day at 12:00, searches on 10 January at 05:00, 06:00 and 15:30."""
+    of = plan(
+        "dataset: d\ntasks: {buy: {events: [buy], window: 1d, primary: true}}\n"
+        f"features: {{f: {{kind: numerical, level: item, aggregate: {{by: [item], event: click, {options}}}}}}}"
+    )
     number, place = of.places("f")[0]
-    question = of.questions[number]
-    assert question.counts[place][1] == 7
-    rows = [(5, _ms(day, 23)) for day in range(1, 16)]  # a click on each of the days 1 to 15
-    # A search on the 10th at 15:00: 6 h before it is the 10th, 09:00, so the whole days 3 to 9 count; at 05:00 it is 2 to 8.
-    found = _asked(rows, question, [(5, _ms(10, 15)), (5, _ms(10, 5)), (5, _ms(10, 6)), (5, _ms(4, 15))])
-    assert [counts[place] for counts in found] == [7, 7, 7, 3]
-    for at, first, last in ((_ms(10, 15), 3, 9), (_ms(10, 5), 2, 8), (_ms(10, 6), 3, 9)):
-        inside = [day for day in range(1, 16) if _asked([(5, _ms(day, 0))], question, [(5, at)])[0][place]]
-        assert inside == list(range(first, last + 1))
+    searches = [(5, _ms(10, 5)), (5, _ms(10, 6)), (5, _ms(10, 15, 30))]
+    counted: list[list[int]] = [[], [], []]
+    for day in range(1, 16):
+        for found, counts in zip(counted, _asked([(5, _ms(day, 12))], of.questions[number], searches), strict=True):
+            found += [day] * counts[place]
+    assert counted == [early, late, afternoon]
 
 
 def test_a_window_that_is_no_whole_number_of_buckets_is_rounded_up() -> None:

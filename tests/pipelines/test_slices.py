@@ -176,7 +176,7 @@ def _log(searches: list[Any], drawn: list[Any], repeats: list[Any], files: int) 
     return Log([(name, part) for name, part in parts if part] + [("items", ITEMS)])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=35, deadline=None)
 @given(SEARCHES, EVENTS, REPEATS, st.integers(1, 3), st.integers(1, 12), st.integers(0, 5))
 def test_random_logs(searches: list[Any], drawn: list[Any], repeats: list[Any], files: int, split_rows: int, rules: int) -> None:
     orders = [("last", "all", "first"), ("first", "last", "all"), ("all", "first", "last")]
