@@ -43,7 +43,7 @@ def define_flags() -> None:
         "partitions", 0, "Hash partitions of customers; 0: by the input's size, one for about 200,000 rows, at least 8.", lower_bound=0
     )
     flags.DEFINE_integer(
-        "split_rows", 500_000, "Customers with more rows than this are split by time, so that no partition is much larger.", lower_bound=1
+        "split_rows", 250_000, "Customers with more rows than this are split by time, so that no partition is much larger.", lower_bound=1
     )
     flags.DEFINE_boolean(
         "spill", None, "Shuffle through files in the output; by default where the output is local and so is the runner."

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 from apache_beam.io.filesystems import FileSystems
 
 from cvr.elwc import encode_elwc
@@ -25,6 +28,8 @@ from pipelines.spill import load, spilled
 
 ENCODERS = {"lists": encode, "elwc": encode_elwc}
 EXCHANGE, SLICES, COUNTS = "exchange", "slices", "counts"
+_ONE_SLICE = threading.Lock()
+"""Threads of one process prepare one slice at a time: with its neighbours' rows within the windows it is larger than a partition."""
 
 
 class Prepare(beam.DoFn):
@@ -43,10 +48,12 @@ class Prepare(beam.DoFn):
             yield beam.pvalue.TaggedOutput(COUNTS, copies)
             yield from self._tagged(SLICES, slice_pieces(partition, pieces, splits, plan))
             del splits
-        tables = concat(without(pieces, cuts) if cuts else map(load, pieces))
         end = log_end if self._settings.log_end is None else self._settings.log_end
-        found = prepare(tables, plan, self._settings, end, sliced=not self._may_split)
-        del tables
+        with contextlib.nullcontext() if self._may_split else _ONE_SLICE:
+            tables = concat(without(pieces, cuts) if cuts else map(load, pieces))
+            found = prepare(tables, plan, self._settings, end, sliced=not self._may_split)
+            del tables
+            pa.default_memory_pool().release_unused()
         asked = found.requests.pieces(partition, self._settings.key_partitions)
         yield from self._tagged(EXCHANGE, itertools.chain(found.told, asked))
         yield beam.pvalue.TaggedOutput(COUNTS, {**found.counts, "partitions": {"split_customers": len(cuts)}})

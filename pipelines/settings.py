@@ -51,7 +51,7 @@ class Settings:
     sampling_rate: float = 1.0
     sampling_seed: int = 0
     popularity_bucket: int | None = DAY_MS
-    split_rows: int = 500_000
+    split_rows: int = 250_000
     spill: bool | None = None
     """Whether what is shuffled goes through files in the output; None: where the output is local and so is the runner."""
     build_id: str = ""
