@@ -63,21 +63,16 @@ def encode_elwc(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
 
     Raises CvrError where two keys are the same or one is too long, ValueError where columns do not fit the spec.
     """
-    return encode_elwc_array(spec, columns).to_pylist()
-
-
-def encode_elwc_array(spec: FeatureSpec, columns: ListColumns) -> pa.Array:
-    """`encode_elwc`, with the records in one Arrow array: large_binary [L]."""
     layout = Layout.of(spec)
     check_keys(spec)
     _check_columns(layout, columns)
     if not len(columns.lengths):
-        return pa.array([], pa.large_binary())
+        return []
     items = _framed(b"\x0a", _item_examples(layout, columns))
     ends = np.cumsum(columns.lengths.astype(np.int64))
     offsets = np.frombuffer(items.buffers()[1], np.int64)[np.concatenate([[0], ends])]
     lists = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(ends), [None, pa.py_buffer(offsets), items.buffers()[2]])
-    return _join(lists, _framed(b"\x12", _context_examples(layout, columns)))
+    return _join(lists, _framed(b"\x12", _context_examples(layout, columns))).to_pylist()
 
 
 def _join(*pieces: pa.Array | bytes) -> pa.Array:

@@ -169,16 +169,11 @@ def _slice_histories(found: Histories, lists: slice) -> Histories:
 
 def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     """Serialises lists to records, vectorised over all of them. Raises ValueError where columns do not fit the spec."""
-    return encode_array(spec, columns).to_pylist()
-
-
-def encode_array(spec: FeatureSpec, columns: ListColumns) -> pa.Array:
-    """`encode`, with the records in one Arrow array: large_binary [L]."""
     layout = Layout.of(spec)
     _check_columns(layout, columns)
     rows = len(columns.lengths)
     if not rows:
-        return pa.array([], pa.large_binary())
+        return []
     one, sizes, tasks = np.ones(rows, np.int64), columns.lengths.astype(np.int64), len(layout.tasks)
     writer = ExampleWriter(rows)
     writer.int64("spec", np.full(rows, layout.fingerprint), one)
@@ -207,7 +202,7 @@ def encode_array(spec: FeatureSpec, columns: ListColumns) -> pa.Array:
         for part in ("item", "action"):
             writer.int64(f"s/{name}/{part}", getattr(sequence, part), sequence.lengths.astype(np.int64))
         writer.float32(f"s/{name}/age", sequence.age, sequence.lengths.astype(np.int64))
-    return writer.finish()
+    return writer.finish().to_pylist()
 
 
 def _check_columns(layout: Layout, columns: ListColumns) -> None:

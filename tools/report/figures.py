@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,30 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-INK = "#1f2933"
-FAINT = "#d9dee4"
+from pipelines.validation.figures import SERIES, STYLE, svg
+
 MODEL = "#1f6feb"
 CEILING = "#c77d0a"
 GREY = "#7b8794"
-SERIES = ("#1f6feb", "#c77d0a", "#2a9d76", "#a2409a", "#d1495b", "#5c6b7a")
 
-_STYLE = {
-    "font.family": "sans-serif",
-    "font.size": 10,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlecolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "grid.color": FAINT,
-    "legend.frameon": False,
-    "svg.hashsalt": "cvr",
-}
 _SECOND, _MINUTE, _HOUR, _DAY = 1_000, 60_000, 3_600_000, 86_400_000
 _DELAY_TICKS = {
     "1 s": _SECOND,
@@ -73,13 +54,13 @@ class Curve:
 def scores_figure(tasks: Mapping[str, Sequence[Score]], metric: str = "mAP") -> str:
     """One panel per task: the model, its baselines and the ceiling as dots with their intervals."""
     rows = max(len(scores) for scores in tasks.values())
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 0.75 + len(tasks) * (0.55 + 0.34 * rows)), layout="constrained")
         axes = figure.subplots(len(tasks), 1, squeeze=False)[:, 0]
         for ax, (task, scores) in zip(axes, tasks.items(), strict=True):
             ax.set_title(f"{task}: {metric}")
             _draw_scores(ax, scores)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _draw_scores(ax: Axes, scores: Sequence[Score]) -> None:
@@ -105,7 +86,7 @@ def _draw_scores(ax: Axes, scores: Sequence[Score]) -> None:
 
 def lines_figure(panels: Mapping[str, Mapping[str, Curve]], x_label: str) -> str:
     """Panels side by side (title -> name -> curve) over a common kind of x axis, such as training steps."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -121,12 +102,12 @@ def lines_figure(panels: Mapping[str, Mapping[str, Curve]], x_label: str) -> str
         named = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         if max(len(curves) for curves in panels.values()) > 1:
             figure.legend(named.values(), named, loc="outside lower center", ncols=len(named))
-        return _svg(figure)
+        return svg(figure)
 
 
 def delay_figure(delays: Mapping[str, np.ndarray], windows: Mapping[str, int]) -> str:
     """Share of a task's engagements that had happened by a time after the impression (ms, log scale)."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.2), layout="constrained")
         ax = figure.subplots()
         for colour, (task, values) in zip(_colours(len(delays)), delays.items(), strict=True):
@@ -144,12 +125,12 @@ def delay_figure(delays: Mapping[str, np.ndarray], windows: Mapping[str, int]) -
         ax.set_ylabel("share of engagements")
         ax.grid()
         ax.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def lengths_figure(sizes: Mapping[str, np.ndarray]) -> str:
     """Share of the lists of each split by their number of items."""
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 2.8), layout="constrained")
         ax = figure.subplots()
         longest = max(int(values.max()) for values in sizes.values())
@@ -162,16 +143,10 @@ def lengths_figure(sizes: Mapping[str, np.ndarray]) -> str:
         ax.set_ylabel("share of lists")
         ax.grid(axis="y")
         ax.legend()
-        return _svg(figure)
+        return svg(figure)
 
 
 def _colours(count: int) -> list[str]:
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
-def _svg(figure: Figure) -> str:
-    """The figure as an `<svg>` element, without the XML header; the same figure always gives the same text."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
