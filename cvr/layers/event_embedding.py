@@ -36,6 +36,10 @@ class EventEmbedding(tf.keras.layers.Layer):
         events = item_vectors + tf.matmul(actions, self.action_table) + tf.matmul(ages, self.age_table)
         return events * tf.cast(tf.not_equal(item, transforms.PAD), events.dtype)[..., None]
 
+    def list_multiply_adds(self, length: int) -> int:
+        """Of a list with K events: the one-hot products, K (actions + 4 + 32) d."""
+        return length * (self.actions + transforms.RESERVED_ROWS + AGE_BUCKETS) * self.dim
+
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
         return {**super().get_config(), "actions": self.actions, "dim": self.dim}

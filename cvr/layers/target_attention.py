@@ -20,7 +20,7 @@ class TargetAttention(tf.keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes W_q, W_k, W_v, u, w, v_match and v_empty."""
-        width = int(input_shape[-1])
+        self.width = width = int(input_shape[-1])
         for name in ("query_kernel", "key_kernel", "value_kernel"):
             setattr(self, name, self.add_weight(name, shape=[width, self.dim], initializer="glorot_uniform"))
         self.event_bias = self.add_weight("event_bias", shape=[width], initializer="zeros")
@@ -42,6 +42,14 @@ class TargetAttention(tf.keras.layers.Layer):
         seen = tf.linalg.matvec(values, weights[:, :-1], transpose_a=True)
         matched_weight = tf.reduce_sum(weights[:, :-1] * matched, axis=1, keepdims=True)
         return seen + matched_weight * self.match_value + weights[:, -1:] * self.empty
+
+    def list_multiply_adds(self, length: int) -> int:
+        """Of a list with K events of `width`: 2 K width d for keys and values, K width for u . e_k. Needs a built layer."""
+        return length * self.width * (2 * self.dim + 1)
+
+    def item_multiply_adds(self, length: int) -> int:
+        """Of an item over K events: width d for its query, 2 K d for scores and weighted values."""
+        return self.width * self.dim + 2 * length * self.dim
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
