@@ -64,6 +64,19 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def publish(output: Path, scored: ScoredLists, about: dict[str, Any], tasks: tuple[str, ...], replicates: int) -> dict[str, Any]:
+    """Writes an evaluation's three files, `summary.json` last; returns the summary of each task. `tasks` are the columns of `scored`."""
+    output.mkdir(parents=True, exist_ok=True)
+    summaries, frames = {}, []
+    for place, task in enumerate(tasks):
+        summaries[task], frame = evaluate_task(scored, place, replicates)
+        frames.append(frame.assign(task=task))
+    pd.concat(frames, ignore_index=True).to_parquet(output / "per_list.parquet")
+    score_frame(scored, tasks).to_parquet(output / "scores.parquet")
+    publish_json(output / "summary.json", without_nan({**about, "tasks": summaries}))
+    return summaries
+
+
 def main(argv: Sequence[str]) -> int:
     """Scores a split and publishes metrics with intervals beside the baselines."""
     del argv
@@ -71,14 +84,7 @@ def main(argv: Sequence[str]) -> int:
     if (output / "summary.json").is_file():
         raise CvrError(f"--output={output} already holds an evaluation; choose another folder or remove it")
     scored, about, tasks = load_scores()
-    output.mkdir(parents=True, exist_ok=True)
-    summaries, frames = {}, []
-    for place, task in enumerate(tasks):
-        summaries[task], frame = evaluate_task(scored, place, FLAGS.bootstrap)
-        frames.append(frame.assign(task=task))
-    pd.concat(frames, ignore_index=True).to_parquet(output / "per_list.parquet")
-    score_frame(scored, tasks).to_parquet(output / "scores.parquet")
-    publish_json(output / "summary.json", without_nan({**about, "tasks": summaries}))
+    summaries = publish(output, scored, about, tasks, FLAGS.bootstrap)
     print(f"{about['lists']:,} lists of split {FLAGS.split!r}, {about['items']:,} items\n{table(summaries)}\nwritten to {output}")
     return 0
 

@@ -85,13 +85,18 @@ class Extraction(tf.keras.layers.Layer):
         if feature.ragged:
             count = tf.shape(batch["list_size" if feature.level == "context" else "list_index"])[0]
             return table.mean_of_bags(batch[f"ragged/{feature.name}/values"], batch[f"ragged/{feature.name}/rows"], count)
+        return table(self.category_ids(feature, batch, derived), feature.vocabulary)
+
+    def category_ids(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tf.Tensor:
+        """Ids of a categorical feature with one value, int64 `[B or N]`; a derived value is rounded and cut to the table's range."""
         if feature.derive is None:
-            return table(batch[f"cat/{feature.name}"], feature.vocabulary)
+            return batch[f"cat/{feature.name}"]
         values = derived.compute(feature)
-        half = table.buckets // 2
-        shifted = tf.clip_by_value(tf.round(values), -half, table.buckets - half - 1) + half + transforms.FIRST_ID
+        buckets = self.spec.embedding_of(feature)[1].buckets
+        half = buckets // 2
+        shifted = tf.clip_by_value(tf.round(values), -half, buckets - half - 1) + half + transforms.FIRST_ID
         known = tf.math.is_finite(values)
-        return table(tf.where(known, tf.cast(tf.where(known, shifted, 0.0), tf.int64), transforms.EMPTY))
+        return tf.where(known, tf.cast(tf.where(known, shifted, 0.0), tf.int64), transforms.EMPTY)
 
     def _history(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tuple[str, tf.Tensor]:
         item, action, age = (batch[f"seq/{feature.name}/{part}"] for part in ("item", "action", "age"))
