@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,54 +11,19 @@ import numpy as np
 import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
-from cvr.data import Batch, Budget, Shuffle, batches
+from cvr.data import Batch, Shuffle, batches
 from cvr.errors import CvrError
+from cvr.history import History
 from cvr.losses import listwise_losses
-from cvr.metrics import rank_metrics, tie_breaker
 from cvr.optimizers import make_optimizer
 from cvr.progress import Progress
 from cvr.ranker import Ranker
 from cvr.reading import iterate
-from cvr.runs import HISTORY_FILE
 from cvr.schedules import WarmupCosine
-from cvr.scoring import compile_scorer, score_files
+from cvr.scoring import compile_scorer, mean_average_precision, score_files
+from cvr.settings import Settings, TrainingData
 
 LOG_EVERY = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How to train. Rates are peaks of the warm-up and cosine schedule; `warmup_share` is a share of the first epoch."""
-
-    epochs: int
-    learning_rate: float
-    table_learning_rate: float
-    warmup_share: float = 0.1
-    weight_decay: float = 0.0
-    row_decay: float = 0.0
-    seed: int = 0
-    shuffle_buffer: int = 20_000
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 3
-    keep_best: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingData:
-    """Record files of the training lists and of the validation lists (may be none), and the batch size."""
-
-    train: Sequence[str]
-    validation: Sequence[str]
-    budget: Budget
-    validation_budget: Budget
-    items: int
-    lists: int
-    max_list_size: int
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Expected batches of a pass: the budget less what the greedy packing leaves empty, half a list on average."""
-        return max(1, math.ceil(self.items / (self.budget.items - 0.5 * self.items / self.lists)))
 
 
 class Trainer:
@@ -82,7 +44,7 @@ class Trainer:
         )
         self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints)
         self._scorer = compile_scorer(ranker)
-        self._writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+        self.history = History(folder)
         self._step: Callable[[Batch], tf.Tensor] | None = None
         self._note = ""
 
@@ -111,7 +73,7 @@ class Trainer:
         """
         if self.state.restore():
             print(f"resuming at step {int(self.state.step.numpy())} (epoch {int(self.state.epoch.numpy()) + 1})", flush=True)
-        self._trim_history(int(self.state.step.numpy()))
+        self.history.go_on_from(int(self.state.step.numpy()), int(self.state.epoch.numpy()))
         progress = Progress(self.total_steps, int(self.state.step.numpy()))
         started, validation = time.monotonic(), {}
         try:
@@ -125,7 +87,7 @@ class Trainer:
         finally:
             progress.close()
         if not validation:
-            validation = self._last_validation()
+            validation = self.history.last_validation()
         return {
             "steps": int(self.state.step.numpy()),
             "items_per_second_train": progress.items_per_second,
@@ -161,52 +123,18 @@ class Trainer:
                 "the last checkpoint is intact; lower --learning_rate, or look for extreme values in the manifest's statistics"
             )
         by_task = dict(zip(self.ranker.task_names, map(float, mean), strict=True))
-        rate = float(self.schedule(step))
-        row = {"kind": "train", "step": step, "epoch": epoch + 1, "loss": by_task, "learning_rate": rate}
-        self._append({**row, "items_per_second": progress.items_per_second})
-        with self._writer.as_default(step=step):
-            for task, value in by_task.items():
-                tf.summary.scalar(f"loss/{task}", value)
-            tf.summary.scalar("learning_rate", rate)
-            tf.summary.scalar("items_per_second", progress.items_per_second)
+        values = {"learning_rate": float(self.schedule(step)), "items_per_second": progress.items_per_second}
+        self.history.train(step, epoch + 1, by_task, values)
         return "loss " + " ".join(f"{task} {value:.4f}" for task, value in by_task.items())
 
     def _validate(self, epoch: int, progress: Progress) -> dict[str, float]:
         if not self.data.validation:
             return {}
         scored = score_files(self._scorer, self.ranker.spec, self.data.validation, self.data.validation_budget)
-        ties = tie_breaker(scored.item)
-        values = {}
-        for place, task in enumerate(self.ranker.task_names):
-            precision = rank_metrics(scored.scores[:, place], scored.labels[:, place], scored.lengths, ties).map
-            if not np.all(np.isnan(precision)):
-                values[task] = float(np.nanmean(precision))
-        step = int(self.state.step.numpy())
-        self._append({"kind": "validation", "step": step, "epoch": epoch + 1, "map": values})
-        with self._writer.as_default(step=step):
-            for task, value in values.items():
-                tf.summary.scalar(f"validation_map/{task}", value)
+        values = mean_average_precision(scored, self.ranker.task_names)
+        self.history.validation(int(self.state.step.numpy()), epoch + 1, values)
         shown = " ".join(f"{task} {value:.4f}" for task, value in values.items())
         progress.say(f"epoch {epoch + 1}/{self.settings.epochs}: validation mAP {shown}")
         if self.settings.keep_best:
             self.state.save_best(values.get(self.ranker.spec.primary_task, -1.0))
         return values
-
-    def _append(self, row: dict[str, Any]) -> None:
-        with open(self.folder / HISTORY_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-
-    def _history(self) -> list[dict[str, Any]]:
-        path = self.folder / HISTORY_FILE
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.is_file() else []
-
-    def _last_validation(self) -> dict[str, float]:
-        rows = [row["map"] for row in self._history() if row["kind"] == "validation"]
-        return rows[-1] if rows else {}
-
-    def _trim_history(self, step: int) -> None:
-        """Drops rows after the checkpoint that the run goes on from: their steps and validations are done again."""
-        epoch = int(self.state.epoch.numpy())
-        done = [row for row in self._history() if row["step"] <= step and (row["kind"] == "train" or row["epoch"] <= epoch)]
-        kept = [json.dumps(row) for row in done]
-        (self.folder / HISTORY_FILE).write_text("".join(row + "\n" for row in kept), encoding="utf-8")

@@ -20,7 +20,6 @@ from cvr.schema import FeatureSpec, load_spec
 
 RUN_FILE = "run.json"
 SPEC_FILE = "spec.yaml"
-HISTORY_FILE = "history.jsonl"
 PACKAGES = ("tensorflow", "tf-keras", "tensorflow-ranking", "tensorflow-recommenders", "numpy", "apache-beam")
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cvr.data import Batch, Budget, batches
+from cvr.metrics import rank_metrics, tie_breaker
 from cvr.ranker import Ranker
 from cvr.reading import iterate
 from cvr.schema import FeatureSpec
@@ -49,3 +50,13 @@ def score_files(
         for key in ("search_id", "time"):
             columns[key].append(batch[key].numpy()[lists])
     return ScoredLists(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def mean_average_precision(scored: ScoredLists, tasks: Sequence[str]) -> dict[str, float]:
+    """mAP by task over the lists that have a positive of it; a task without any is left out."""
+    ties, values = tie_breaker(scored.item), {}
+    for place, task in enumerate(tasks):
+        precision = rank_metrics(scored.scores[:, place], scored.labels[:, place], scored.lengths, ties).map
+        if not np.all(np.isnan(precision)):
+            values[task] = float(np.nanmean(precision))
+    return values

@@ -13,10 +13,11 @@ from cvr import runs, statistics, train_flags
 from cvr.data import Budget, dummy_batch, split_files
 from cvr.errors import CvrError, run_main
 from cvr.flops import cost_of
-from cvr.loop import Trainer, TrainingData
+from cvr.loop import Trainer
 from cvr.manifest import Manifest, load_manifest
 from cvr.ranker import Ranker, build_ranker
 from cvr.schema import FeatureSpec, load_spec
+from cvr.settings import TrainingData
 
 FLAGS = flags.FLAGS
 

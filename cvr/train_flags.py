@@ -9,8 +9,8 @@ from absl import flags
 
 from cvr import backbones
 from cvr.backbone_flags import backbone_values, define_backbone_flags
-from cvr.loop import Settings
 from cvr.ranker import RankerConfig
+from cvr.settings import Settings
 
 FLAGS = flags.FLAGS
 

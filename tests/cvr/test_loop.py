@@ -10,9 +10,10 @@ import pytest
 
 from cvr.data import Budget, dummy_batch, split_files
 from cvr.errors import CvrError
-from cvr.loop import Settings, Trainer, TrainingData
+from cvr.loop import Trainer
 from cvr.manifest import load_manifest
 from cvr.ranker import RankerConfig, build_ranker
+from cvr.settings import Settings, TrainingData
 from tests.support import LEAN, tiny_spec
 
 FACTORS = {"cross_width": 4, "deep_width": 4, "parallel_blocks": 1}
@@ -57,6 +58,5 @@ def test_what_is_done_again_leaves_the_history(trainer: Trainer) -> None:
     ]
     path = trainer.folder / "history.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    trainer.state.epoch.assign(1)
-    trainer._trim_history(12)
+    trainer.history.go_on_from(12, 1)
     assert [json.loads(line) for line in path.read_text().splitlines()] == rows[:3]

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cvr.manifest import Manifest, load_manifest
-from cvr.runs import HISTORY_FILE, RUN_FILE
+from cvr.history import HISTORY_FILE
+from cvr.runs import RUN_FILE
 from tools.demo_plan import Choices
 from tools.report import figures
 from tools.report.figures import Curve, Score
