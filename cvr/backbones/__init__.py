@@ -7,10 +7,12 @@ S, M, L and XL (`--variant`); and `Backbone`, a Keras layer with
     .views -> {name: width}     the projections of the input that it needs
     .width                      D, the width of the hidden representation
     .multiply_adds()            multiply-adds of its matrix products per item, from the Config alone
+    .parts() -> {kind: number}  optional: the same by kind of layer, the names that its layers have without their numbers
     call({name: [N, width]})    -> the hidden representation [N, D]
 
 One that behaves differently in training takes a `training` argument in `call`, to which Keras gives the ranker's, and may `add_loss`.
-Adding one takes one file here and one flagfile; nothing else needs an edit (docs/models.md).
+Adding one takes one file here and one flagfile; nothing else needs an edit (docs/models.md). Modules whose name begins with `_` are no
+backbones; `_tokens` has the base class of those that work on global tokens.
 """
 
 from __future__ import annotations

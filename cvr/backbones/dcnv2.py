@@ -66,12 +66,16 @@ class Backbone(tf.keras.layers.Layer):
         """Of the hidden representation."""
         return self.config.deep_width + (self.config.cross_width if self._is_parallel else 0)
 
-    def multiply_adds(self) -> int:
-        """Per item: the cross layers and the deep tower's layers after its first input."""
+    def parts(self) -> dict[str, int]:
+        """Multiply-adds per item of the cross layers, and of the deep tower's layers after its first input."""
         cross, deep = self.config.cross_width, self.config.deep_width
         first = deep if self._is_parallel else cross
-        towers = first * deep + (len(self._deep) - 1) * deep * deep if self._deep else 0
-        return sum(layer.multiply_adds(cross) for layer in self._crosses) + towers
+        tower = first * deep + (len(self._deep) - 1) * deep * deep if self._deep else 0
+        return {"cross": sum(layer.multiply_adds(cross) for layer in self._crosses), "deep": tower}
+
+    def multiply_adds(self) -> int:
+        """Per item: the sum of the parts."""
+        return sum(self.parts().values())
 
     def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
         """{cross: `[N, cross_width]`, deep: `[N, deep_width]`} -> `[N, cross_width + deep_width]`, stacked `[N, deep_width]`."""

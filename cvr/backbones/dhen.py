@@ -106,7 +106,7 @@ class Backbone(tf.keras.layers.Layer):
         self.config = config
         members = read_members(config.members)
         self._members = [
-            [_Member(kind, member, not layer, name=f"layer_{layer}_{i}") for i, (kind, member) in enumerate(members)]
+            [_Member(kind, member, not layer, name=f"{kind}_{layer}_{i}") for i, (kind, member) in enumerate(members)]
             for layer in range(config.layers)
         ]
         sizes = (config.ensemble, config.tokens, config.model_width, config.shortcut, config.layer_norm)
@@ -123,14 +123,20 @@ class Backbone(tf.keras.layers.Layer):
         """Of the hidden representation: l d, times the number of members with `ensemble` concat."""
         return self._ensembles[-1].output_width(len(self._members[-1]))
 
-    def multiply_adds(self) -> int:
-        """Per item: all members, the projections between layers, the maps to l d and the shortcuts."""
-        total, width = 0, sum(self.views.values())
+    def parts(self) -> dict[str, int]:
+        """Multiply-adds per item of each kind of member with the projections between layers, of the maps to l d and of the shortcuts."""
+        found = dict.fromkeys([*(member.backbone.name for member in self._members[0]), "ensemble"], 0)
+        width = sum(self.views.values())
         for members, ensemble in zip(self._members, self._ensembles, strict=True):
-            total += sum(member.multiply_adds(width) for member in members)
-            total += ensemble.multiply_adds(width, [member.backbone.width for member in members])
+            for member in members:
+                found[member.backbone.name] += member.multiply_adds(width)
+            found["ensemble"] += ensemble.multiply_adds(width, [member.backbone.width for member in members])
             width = ensemble.output_width(len(members))
-        return total
+        return found
+
+    def multiply_adds(self) -> int:
+        """Per item: the sum of the parts."""
+        return sum(self.parts().values())
 
     def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
         """{<member>/<view>: `[N, width]`} -> `[N, K l d]`, or `[N, l d]` for sums."""

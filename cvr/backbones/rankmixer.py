@@ -6,11 +6,11 @@ import dataclasses
 
 import tensorflow as tf
 
+from cvr.backbones._tokens import TokenBackbone, check_factors
 from cvr.layers.feed_forward import ACTIVATIONS
-from cvr.layers.global_tokens import GlobalTokens
 from cvr.layers.mixer_block import MixerBlock
 from cvr.layers.per_token_ffn import PerTokenFFN
-from cvr.layers.pooling import POOLINGS, pool, pooled_width
+from cvr.layers.pooling import POOLINGS
 from cvr.layers.sparse_per_token_ffn import SparsePerTokenFFN
 
 
@@ -34,15 +34,11 @@ class Config:
     expert_dispatch: bool = True
 
     def __post_init__(self) -> None:
-        if min(self.model_width, self.tokens, self.layers, self.ffn_width) < 1 or min(self.token_layers, self.ffn_experts) < 0:
-            raise ValueError("widths and numbers of tokens and layers are at least 1, token_layers and ffn_experts at least 0")
+        check_factors(self, ("token_layers", "ffn_experts"), activation=tuple(ACTIVATIONS), pooling=POOLINGS)
         if self.model_width % self.tokens:
             raise ValueError(f"model_width {self.model_width} must be a multiple of tokens {self.tokens}: each token has a head for each")
         if not 0.0 < self.active_share <= 1.0:
             raise ValueError(f"active_share is above 0 and at most 1, not {self.active_share}")
-        for name, known in (("activation", tuple(ACTIVATIONS)), ("pooling", POOLINGS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
 
 
 VARIANTS = {
@@ -53,51 +49,35 @@ VARIANTS = {
 }
 
 
-class Backbone(tf.keras.layers.Layer):
+class Backbone(TokenBackbone):
     """pool(M_n( ... M_1(tokens(x0)) ...)) with mixer layers M_i.
 
+    Multiply-adds per item: k (T D)^2 for the tokens and 2 n T D f for the layers; mixing is free. Of sparse experts those that are used.
     With sparse experts a row takes the same router in all layers; which rows take the first one alternates from step to step.
     """
 
     def __init__(self, config: Config, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self._tokens = GlobalTokens(config.tokens, config.model_width, config.token_layers, name="tokens")
-        self._blocks = [MixerBlock(self._ffn(), name=f"block_{i}") for i in range(config.layers)]
+        super().__init__(config, [MixerBlock(_ffn(config), name=f"block_{i}") for i in range(config.layers)], **kwargs)
         if config.ffn_experts:
             self._steps = self.add_weight("steps", shape=[], dtype=tf.int64, initializer="zeros", trainable=False)
 
-    def _ffn(self) -> PerTokenFFN | SparsePerTokenFFN:
-        config = self.config
-        if not config.ffn_experts:
-            return PerTokenFFN(config.ffn_width, config.activation, name="ffn")
-        sizes = (config.ffn_width, config.ffn_experts, config.active_share, config.activation)
-        return SparsePerTokenFFN(*sizes, average=config.expert_average, dispatch=config.expert_dispatch, name="experts")
-
-    @property
-    def views(self) -> dict[str, int]:
-        """Projections of the input: `tokens`, as wide as all tokens together."""
-        return {"tokens": self.config.tokens * self.config.model_width}
-
-    @property
-    def width(self) -> int:
-        """Of the hidden representation."""
-        return pooled_width(self.config.pooling, self.config.tokens, self.config.model_width)
-
-    def multiply_adds(self) -> int:
-        """Per item: k (T D)^2 for the tokens and 2 n T D f for the layers; mixing is free. Of sparse experts those that are used."""
-        count, width = self.config.tokens, self.config.model_width
-        return self._tokens.multiply_adds(count * width) + sum(block.multiply_adds(count, width) for block in self._blocks)
-
-    def call(self, views: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """{tokens: `[N, T D]`} -> `[N, D]`, or `[N, T D]` with `pooling` flatten."""
-        tokens = self._tokens(views["tokens"])
-        dense_rows = self._dense_rows(tokens) if training and self.config.ffn_experts else None
+    def interact(self, tokens: tf.Tensor, training: bool) -> tf.Tensor:
+        """The layers: `[N, T, D]` -> `[N, T, D]`."""
+        if not (training and self.config.ffn_experts):
+            return super().interact(tokens, training)
+        dense_rows = self._dense_rows(tokens)
         for block in self._blocks:
-            tokens = block(tokens) if dense_rows is None else block(tokens, dense_rows=dense_rows)
-        return pool(tokens, self.config.pooling)
+            tokens = block(tokens, dense_rows=dense_rows)
+        return tokens
 
     def _dense_rows(self, tokens: tf.Tensor) -> tf.Tensor:
         """Every second row, the others at the next step: bool `[N]`."""
         step = self._steps.assign_add(1)
         return tf.equal((tf.range(tf.shape(tokens, tf.int64)[0]) + step) % 2, 0)
+
+
+def _ffn(config: Config) -> PerTokenFFN | SparsePerTokenFFN:
+    if not config.ffn_experts:
+        return PerTokenFFN(config.ffn_width, config.activation, name="ffn")
+    sizes = (config.ffn_width, config.ffn_experts, config.active_share, config.activation)
+    return SparsePerTokenFFN(*sizes, average=config.expert_average, dispatch=config.expert_dispatch, name="experts")

@@ -6,10 +6,10 @@ import dataclasses
 
 import tensorflow as tf
 
+from cvr.backbones._tokens import TokenBackbone, check_factors
 from cvr.layers.encoder_block import EncoderBlock
 from cvr.layers.feed_forward import ACTIVATIONS
-from cvr.layers.global_tokens import GlobalTokens
-from cvr.layers.pooling import POOLINGS, pool, pooled_width
+from cvr.layers.pooling import POOLINGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,7 @@ class Config:
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
-        if min(self.model_width, self.tokens, self.layers, self.heads, self.ffn_width) < 1:
-            raise ValueError("widths and numbers of tokens, layers and heads are at least 1")
-        if min(self.head_width, self.token_layers) < 0:
-            raise ValueError("head_width and token_layers are at least 0")
-        for name, known in (("activation", tuple(ACTIVATIONS)), ("norm", ("pre", "post")), ("pooling", POOLINGS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} is {' or '.join(known)}, not {getattr(self, name)!r}")
+        check_factors(self, ("head_width", "token_layers"), activation=tuple(ACTIVATIONS), norm=("pre", "post"), pooling=POOLINGS)
 
 
 VARIANTS = {
@@ -45,35 +39,18 @@ VARIANTS = {
 }
 
 
-class Backbone(tf.keras.layers.Layer):
-    """pool(LN(E_n( ... E_1(tokens(x0)) ...))) with encoder layers E_i; no LN of its own where `norm` is post."""
+class Backbone(TokenBackbone):
+    """pool(LN(E_n( ... E_1(tokens(x0)) ...))) with encoder layers E_i; no LN of its own where `norm` is post.
+
+    Multiply-adds per item: k (L d)^2 for the tokens and n (H (4 L d h + 2 L^2 h) + 2 L d f) for the layers, h the head width.
+    """
 
     def __init__(self, config: Config, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self._tokens = GlobalTokens(config.tokens, config.model_width, config.token_layers, name="tokens")
         sizes = (config.heads, config.head_width or config.model_width, config.ffn_width, config.activation, config.norm)
-        self._blocks = [EncoderBlock(*sizes, name=f"block_{i}") for i in range(config.layers)]
+        super().__init__(config, [EncoderBlock(*sizes, name=f"block_{i}") for i in range(config.layers)], **kwargs)
         self._norm = tf.keras.layers.LayerNormalization(name="norm") if config.norm == "pre" else None
 
-    @property
-    def views(self) -> dict[str, int]:
-        """Projections of the input: `tokens`, as wide as all tokens together."""
-        return {"tokens": self.config.tokens * self.config.model_width}
-
-    @property
-    def width(self) -> int:
-        """Of the hidden representation."""
-        return pooled_width(self.config.pooling, self.config.tokens, self.config.model_width)
-
-    def multiply_adds(self) -> int:
-        """Per item: (k (L d)^2) for the tokens and n (H (4 L d h + 2 L^2 h) + 2 L d f) for the layers, h the head width."""
-        length, width = self.config.tokens, self.config.model_width
-        return self._tokens.multiply_adds(length * width) + sum(block.multiply_adds(length, width) for block in self._blocks)
-
-    def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
-        """{tokens: `[N, L d]`} -> `[N, d]`, or `[N, L d]` with `pooling` flatten."""
-        tokens = self._tokens(views["tokens"])
-        for block in self._blocks:
-            tokens = block(tokens)
-        return pool(self._norm(tokens) if self._norm else tokens, self.config.pooling)
+    def interact(self, tokens: tf.Tensor, training: bool) -> tf.Tensor:
+        """The layers and, with `norm` pre, a last norm: `[N, L, d]` -> `[N, L, d]`."""
+        tokens = super().interact(tokens, training)
+        return self._norm(tokens) if self._norm else tokens

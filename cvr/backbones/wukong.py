@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import tensorflow as tf
-
-from cvr.layers.global_tokens import GlobalTokens
-from cvr.layers.pooling import POOLINGS, pool, pooled_width
+from cvr.backbones._tokens import TokenBackbone, check_factors
+from cvr.layers.pooling import POOLINGS
 from cvr.layers.wukong_block import WukongBlock
 
 
@@ -27,12 +25,7 @@ class Config:
     pooling: str = "flatten"
 
     def __post_init__(self) -> None:
-        if min(self.model_width, self.tokens, self.layers, self.fm_tokens, self.linear_tokens, self.mlp_width) < 1:
-            raise ValueError("widths and numbers of tokens and layers are at least 1")
-        if min(self.fm_rank, self.mlp_layers, self.token_layers) < 0:
-            raise ValueError("fm_rank, mlp_layers and token_layers are at least 0")
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {' or '.join(POOLINGS)}, not {self.pooling!r}")
+        check_factors(self, ("fm_rank", "mlp_layers", "token_layers"), pooling=POOLINGS)
 
 
 VARIANTS = {
@@ -43,37 +36,14 @@ VARIANTS = {
 }
 
 
-class Backbone(tf.keras.layers.Layer):
+class Backbone(TokenBackbone):
     """pool(W_l( ... W_1(tokens(x0)) ...)) with Wukong layers W_i; the original flattens its last tokens."""
 
     def __init__(self, config: Config, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.config = config
-        self._tokens = GlobalTokens(config.tokens, config.model_width, config.token_layers, name="tokens")
         sizes = (config.fm_tokens, config.linear_tokens, config.fm_rank, config.mlp_width, config.mlp_layers)
-        self._blocks = [WukongBlock(*sizes, name=f"block_{i}") for i in range(config.layers)]
+        super().__init__(config, [WukongBlock(*sizes, name=f"block_{i}") for i in range(config.layers)], **kwargs)
 
     @property
-    def views(self) -> dict[str, int]:
-        """Projections of the input: `tokens`, as wide as all tokens together."""
-        return {"tokens": self.config.tokens * self.config.model_width}
-
-    @property
-    def width(self) -> int:
-        """Of the hidden representation."""
-        return pooled_width(self.config.pooling, self._blocks[-1].tokens, self.config.model_width)
-
-    def multiply_adds(self) -> int:
-        """Per item: the tokens, and of each layer the factorization 2 n d k, its MLP, the compression n_L n d and a residual."""
-        config = self.config
-        lengths = [config.tokens, *(block.tokens for block in self._blocks)]
-        layers = zip(self._blocks, lengths[:-1], strict=True)
-        total = sum(block.multiply_adds(length, config.model_width) for block, length in layers)
-        return self._tokens.multiply_adds(config.tokens * config.model_width) + total
-
-    def call(self, views: dict[str, tf.Tensor]) -> tf.Tensor:
-        """{tokens: `[N, n d]`} -> `[N, (n_F + n_L) d]`, or `[N, d]` with `pooling` mean."""
-        tokens = self._tokens(views["tokens"])
-        for block in self._blocks:
-            tokens = block(tokens)
-        return pool(tokens, self.config.pooling)
+    def lengths(self) -> list[int]:
+        """n tokens before the first layer, n_F + n_L after each."""
+        return [self.config.tokens, *(block.tokens for block in self._blocks)]
