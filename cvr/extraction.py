@@ -57,6 +57,11 @@ class Extraction(tf.keras.layers.Layer):
         """The embedding tables: sparse gradients, lazily updated."""
         return [table.table for table in self.tables.values()]
 
+    @property
+    def sequences(self) -> list[tuple[Feature, EventEmbedding, tf.keras.layers.Layer]]:
+        """Each history with the layers that read it: its events' embedding and its encoder."""
+        return [(f, self._events[f.name], self._encoders[f.name]) for f in self.spec.select(kind="sequence")]
+
     def raw_numericals(self, batch: Batch, level: str, derived: DerivedFeatures | None = None) -> tf.Tensor:
         """Stored and derived numericals of a level before any transform: `[B or N, C]`, columns as in `numericals[level]`."""
         derived = derived or DerivedFeatures(self.spec, batch)
