@@ -12,6 +12,7 @@ TEST = [
     "duckdb>=1.1",
     "grpcio-health-checking",
     "hypothesis",
+    "lightgbm>=4.6",
     "pytest",
     "pytest-xdist",
     "scikit-learn",
@@ -56,6 +57,7 @@ setup(
         # Peers that tests compare layers with; not in constraints.txt, which would pin PyTorch's GPU build.
         "peers": ["torch>=2.2"],
         "bench": ["duckdb>=1.1", "polars>=1.8"],
+        "gbdt": ["lightgbm>=4.6"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
         "dask": ["apache-beam[dask]"],
@@ -67,6 +69,7 @@ setup(
             "cvr-demo = tools.cli:demo",
             "cvr-evaluate = tools.cli:evaluate",
             "cvr-export = tools.cli:export",
+            "cvr-gbdt-baseline = tools.cli:gbdt_baseline",
             "cvr-inspect-lists = tools.cli:inspect_lists",
             "cvr-make-logs = tools.cli:make_logs",
             "cvr-serve = tools.cli:serve",

@@ -34,6 +34,11 @@ def export() -> None:
     _run("export.save")
 
 
+def gbdt_baseline() -> None:
+    """LightGBM's LambdaMART on a model's own records and features: `tools.gbdt_baseline`."""
+    _run("tools.gbdt_baseline")
+
+
 def inspect_lists() -> None:
     """Prints search lists in readable form: `tools.inspect_lists`."""
     _run("tools.inspect_lists")

@@ -17,6 +17,7 @@ MAINS = {
     "demo": "tools.demo",
     "evaluate": "cvr.evaluate",
     "export": "export.save",
+    "gbdt_baseline": "tools.gbdt_baseline",
     "inspect_lists": "tools.inspect_lists",
     "make_logs": "tools.make_logs",
     "serve": "export.serve",
