@@ -5,17 +5,22 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class MMoE(tf.keras.layers.Layer):
     """z_t = h_t( sum_e g_t(x)_e f_e(x) ),  g_t(x) = softmax(W_t x),  f_e = ReLU dense (MMoE, KDD'18; PAPERS 3.6, R9).
 
     Experts are shared by the tasks, gates and towers are not. A tower is one ReLU layer of `tower_width` (none where it is 0) and a linear
-    logit without bias: the listwise softmax is blind to a constant.
+    logit. The logit has no bias, because the listwise softmax is blind to a constant, unless `logit_bias` asks for one: losses that give
+    scores a level do.
     """
 
-    def __init__(self, tasks: int, experts: int, expert_width: int, tower_width: int = 0, **kwargs: object) -> None:
+    def __init__(
+        self, tasks: int, experts: int, expert_width: int, tower_width: int = 0, logit_bias: bool = False, **kwargs: object
+    ) -> None:
         super().__init__(**kwargs)
         self.tasks, self.experts = tasks, experts
         self.expert_width, self.tower_width = expert_width, tower_width
+        self.has_logit_bias = logit_bias
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes experts [D, E*W], gates [D, T*E], towers [T, W, H] and logits [T, H]."""
@@ -31,23 +36,41 @@ class MMoE(tf.keras.layers.Layer):
             self.tower_bias = self.add_weight("tower_bias", shape=[self.tasks, self.tower_width], initializer="zeros")
         start = tf.keras.initializers.TruncatedNormal(stddev=(1.0 / last) ** 0.5)
         self.logit_kernel = self.add_weight("logit_kernel", shape=[self.tasks, last], initializer=start)
+        if self.has_logit_bias:
+            self.logit_bias = self.add_weight("logit_bias", shape=[self.tasks], initializer="zeros")
         super().build(input_shape)
 
-    def gates(self, inputs: tf.Tensor) -> tf.Tensor:
-        """Gate weights `[N, T, E]`: each task's sum over the experts is 1."""
-        logits = tf.reshape(self._gates(inputs), [-1, self.tasks, self.experts])
-        return tf.nn.softmax(logits, axis=-1)
+    def call(self, inputs: tf.Tensor, with_gates: bool = False) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """`[N, D]` -> logits `[N, T]`; with gates: (logits, gate weights `[N, T, E]`)."""
+        steps = self.trace(inputs)
+        return (steps["output"], steps["gates"]) if with_gates else steps["output"]
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        """`[N, D]` -> logits `[N, T]`."""
+    def trace(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Each step by name: `experts` `[N, E, W]`, `gates` `[N, T, E]` (sum 1), `mixed` `[N, T, W]`, `tower` `[N, T, H]`, `output`."""
         experts = tf.reshape(self._experts(inputs), [-1, self.experts, self.expert_width])
-        mixed = tf.einsum("nte,new->ntw", self.gates(inputs), experts)
+        gates = tf.nn.softmax(tf.reshape(self._gates(inputs), [-1, self.tasks, self.experts]), axis=-1)
+        mixed = tf.einsum("nte,new->ntw", gates, experts)
+        tower = mixed
         if self.tower_width:
-            tower = tf.einsum("ntw,twh->nth", mixed, tf.cast(self.tower_kernel, mixed.dtype))
-            mixed = tf.nn.relu(tower + tf.cast(self.tower_bias, mixed.dtype))
-        return tf.reduce_sum(mixed * tf.cast(self.logit_kernel, mixed.dtype), axis=-1)
+            hidden = tf.einsum("ntw,twh->nth", mixed, tf.cast(self.tower_kernel, mixed.dtype))
+            tower = tf.nn.relu(hidden + tf.cast(self.tower_bias, mixed.dtype))
+        output = tf.reduce_sum(tower * tf.cast(self.logit_kernel, mixed.dtype), axis=-1)
+        if self.has_logit_bias:
+            output += tf.cast(self.logit_bias, mixed.dtype)
+        return {"experts": experts, "gates": gates, "mixed": mixed, "tower": tower, "output": output}
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
         names = ("tasks", "experts", "expert_width", "tower_width")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "logit_bias": self.has_logit_bias}
+
+
+def gate_use(gates: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """What gates `[N, T, E]` do on the items of mask `[N]`: float32 `[T, 1 + E]`, first the mean entropy in nats, then each expert's share.
+
+        H_t = mean_n - sum_e g_te log g_te  (log E where all experts weigh the same, 0 where one works alone),   u_te = mean_n g_te
+    """
+    gates = tf.cast(gates, tf.float32)
+    entropy = -tf.reduce_sum(tf.math.xlogy(gates, gates), axis=-1, keepdims=True)
+    weights = tf.cast(mask, tf.float32) / tf.maximum(tf.reduce_sum(tf.cast(mask, tf.float32)), 1.0)
+    return tf.einsum("n,nte->te", weights, tf.concat([entropy, gates], axis=-1))
