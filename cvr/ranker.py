@@ -24,6 +24,7 @@ class RankerConfig:
     experts: int = 4
     expert_width: int = 64
     tower_width: int = 32
+    logit_bias: bool = False
     dropout: float = 0.0
     seed: int = 0
 
@@ -42,7 +43,7 @@ class Ranker(tf.keras.Model):
         self.backbone = module.Backbone(backbones.make_config(config.backbone, config.backbone_config), name="backbone")
         self.extraction = Extraction(spec, name="extraction")
         self.projection = InputProjection(self.backbone.views, name="projection")
-        self.head = MMoE(len(spec.tasks), config.experts, config.expert_width, config.tower_width, name="head")
+        self.head = MMoE(len(spec.tasks), config.experts, config.expert_width, config.tower_width, config.logit_bias, name="head")
         self.dropout_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
 
     @property
@@ -56,13 +57,15 @@ class Ranker(tf.keras.Model):
         tables = {variable.ref() for variable in self.extraction.table_variables}
         return [variable for variable in self.trainable_variables if variable.ref() not in tables]
 
-    def call(self, batch: Batch, training: bool = False) -> tf.Tensor:
-        """A batch (see `cvr.data`) -> logits float32 `[N, T]`; those of padding items mean nothing."""
+    def call(self, batch: Batch, training: bool = False, with_gates: bool = False) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """A batch (see `cvr.data`) -> logits float32 `[N, T]`, those of padding items mean nothing; with gates: and `[N, T, E]`."""
         context, items = self.extract(batch)
         if training:
             self.dropout_step.assign_add(1)
         projected = tf.gather(self.project_context(context), batch["list_index"])
-        return self.score(projected, items, training)
+        hidden = self.hidden(projected, items, training)
+        logits, gates = self.head(hidden, with_gates=True)
+        return (tf.cast(logits, tf.float32), gates) if with_gates else tf.cast(logits, tf.float32)
 
     def extract(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """A batch -> (context `[B, Dc]`, items `[N, Di]`)."""
@@ -72,12 +75,15 @@ class Ranker(tf.keras.Model):
         """Context `[B, Dc]` -> the context part of the projection `[B, W]`."""
         return self.projection.project_context(context)
 
-    def score(self, context_projection: tf.Tensor, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def score(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> logits float32 `[N, T]`."""
+        return tf.cast(self.head(self.hidden(context_projection, items)), tf.float32)
+
+    def hidden(self, context_projection: tf.Tensor, items: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> what the head sees `[N, H]`."""
         views = self.projection.finish(context_projection, items)
         views = {name: self._drop(view, place, training) for place, (name, view) in enumerate(views.items())}
-        hidden = self._drop(self.backbone(views), len(views), training)
-        return tf.cast(self.head(hidden), tf.float32)
+        return self._drop(self.backbone(views), len(views), training)
 
     def _drop(self, values: tf.Tensor, place: int, training: bool) -> tf.Tensor:
         """Dropout whose mask depends only on seed, place and step, so a resumed run repeats it."""
