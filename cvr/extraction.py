@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import tensorflow as tf
 
 from cvr import transforms
 from cvr.derived import DerivedFeatures
 from cvr.layers.event_embedding import EventEmbedding
 from cvr.layers.hashed_embedding import HashedEmbedding
+from cvr.layers.history_gru import HistoryGRU
 from cvr.layers.history_mean import HistoryMean
+from cvr.layers.history_transformer import HistoryTransformer
+from cvr.layers.id_embedding import IdEmbedding
+from cvr.layers.multi_hash import MultiHash
 from cvr.layers.numerical import NumericalFeatures
+from cvr.layers.quotient_remainder import QuotientRemainder
 from cvr.layers.target_attention import TargetAttention
+from cvr.layers.unified_embedding import UnifiedEmbedding
 from cvr.records import Layout
-from cvr.schema import Feature, FeatureSpec
+from cvr.schema import Embedding, Feature, FeatureSpec
 
 Batch = dict[str, tf.Tensor]
+Encoder = HistoryMean | TargetAttention | HistoryTransformer | HistoryGRU
 
 
 class Extraction(tf.keras.layers.Layer):
     """Numericals, categoricals, text, derived features and histories of a spec as dense vectors (paper 2.1, PAPERS R3-R6).
 
-    Context features are encoded once per list. A history is a context vector (`encoder: mean`) or, with target attention, a vector per
-    item.
+    Context features are encoded once per list. A history is a context vector or, with target attention, a vector per item. Raw numbers
+    stay in float32 under a mixed policy; the vectors have the policy's compute type.
     """
 
     def __init__(self, spec: FeatureSpec, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self.spec, self.layout = spec, Layout.of(spec)
         self.numericals = {level: self._numericals(level) for level in ("context", "item") if self._columns(level)}
         sizes = dict(spec.embedding_of(f) for f in spec.features.values() if f.kind != "numerical")
-        self.tables = {name: HashedEmbedding(size.buckets, size.dim, name=f"table_{name}") for name, size in sizes.items()}
+        self.tables = {name: make_embedding(size, f"table_{name}") for name, size in sizes.items()}
         sequences = spec.select(kind="sequence")
         self._events = {f.name: self._event_embedding(f) for f in sequences}
         self._encoders = {f.name: self._encoder(f) for f in sequences}
@@ -39,10 +48,14 @@ class Extraction(tf.keras.layers.Layer):
         dim = self.spec.embedding_of(feature)[1].dim
         return EventEmbedding(len(feature.history.events), dim, name=f"events_{feature.name}")
 
-    def _encoder(self, feature: Feature) -> HistoryMean | TargetAttention:
-        if feature.encoder == "mean":
-            return HistoryMean(name=f"encoder_{feature.name}")
-        return TargetAttention(self.spec.embedding_of(feature)[1].dim, name=f"encoder_{feature.name}")
+    def _encoder(self, feature: Feature) -> Encoder:
+        assert feature.history is not None
+        name = f"encoder_{feature.name}"
+        if feature.encoder == "target_attention":
+            return TargetAttention(self.spec.embedding_of(feature)[1].dim, name=name)
+        if feature.encoder == "transformer":
+            return HistoryTransformer(feature.history.length, name=name)
+        return HistoryGRU(name=name) if feature.encoder == "gru" else HistoryMean(name=name)
 
     def _columns(self, level: str) -> list[Feature]:
         stored = self.spec.select(kind="numerical", level=level, stored=True)
@@ -55,12 +68,17 @@ class Extraction(tf.keras.layers.Layer):
     @property
     def table_variables(self) -> list[tf.Variable]:
         """The embedding tables: sparse gradients, lazily updated."""
-        return [table.table for table in self.tables.values()]
+        return [variable for table in self.tables.values() for variable in table.tables]
 
     @property
-    def sequences(self) -> list[tuple[Feature, EventEmbedding, tf.keras.layers.Layer]]:
+    def sequences(self) -> list[tuple[Feature, EventEmbedding, Encoder]]:
         """Each history with the layers that read it: its events' embedding and its encoder."""
         return [(f, self._events[f.name], self._encoders[f.name]) for f in self.spec.select(kind="sequence")]
+
+    @property
+    def shrunk_tables(self) -> dict[str, HashedEmbedding]:
+        """Tables whose vectors are scaled by how often training reads their rows, by name."""
+        return {name: t for name, t in self.tables.items() if isinstance(t, HashedEmbedding) and t.shrinkage}
 
     def raw_numericals(self, batch: Batch, level: str, derived: DerivedFeatures | None = None) -> tf.Tensor:
         """Stored and derived numericals of a level before any transform: `[B or N, C]`, columns as in `numericals[level]`."""
@@ -69,10 +87,34 @@ class Extraction(tf.keras.layers.Layer):
         stored = batch["context_num"] if level == "context" else batch["item_num"]
         return tf.concat([stored, *computed], axis=1)
 
+    def rows_read(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Rows that a batch's real lists read in each of `shrunk_tables`, int64 `[M]`, as often as they do."""
+        found: dict[str, list[tf.Tensor]] = {name: [] for name in self.shrunk_tables}
+        for feature, ids in self._ids_read(batch):
+            name = self.spec.embedding_of(feature)[0]
+            if name in found:
+                found[name].append(tf.reshape(self.shrunk_tables[name].rows(ids, feature.vocabulary), [-1]))
+        rows = {name: tf.concat(parts, axis=0) for name, parts in found.items()}
+        return {name: tf.boolean_mask(values, tf.not_equal(values, transforms.PAD)) for name, values in rows.items()}
+
+    def _ids_read(self, batch: Batch) -> Iterator[tuple[Feature, tf.Tensor]]:
+        derived = DerivedFeatures(self.spec, batch)
+        for feature in self.spec.features.values():
+            if feature.kind == "sequence":
+                yield feature, batch[f"seq/{feature.name}/item"]
+                if feature.encoder == "target_attention":
+                    yield feature, batch["item"]
+            elif feature.ragged:
+                yield feature, batch[f"ragged/{feature.name}/values"]
+            elif feature.kind != "numerical":
+                real = batch["list_size"] > 0 if feature.level == "context" else batch["item_mask"] > 0
+                yield feature, tf.boolean_mask(self.category_ids(feature, batch, derived), real)
+
     def call(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """A batch (see `cvr.data`) -> (context `[B, Dc]`, items `[N, Di]`)."""
         derived = DerivedFeatures(self.spec, batch)
-        parts: dict[str, list[tf.Tensor]] = {"context": [tf.ones_like(batch["list_size"], tf.float32)[:, None]], "item": []}
+        one = tf.ones_like(batch["list_size"], self.compute_dtype)[:, None]
+        parts: dict[str, list[tf.Tensor]] = {"context": [one], "item": []}
         for level, layer in self.numericals.items():
             parts[level].append(layer(self.raw_numericals(batch, level, derived)))
         for feature in self.spec.features.values():
@@ -85,12 +127,19 @@ class Extraction(tf.keras.layers.Layer):
             raise ValueError(f"spec {self.spec.dataset!r} has no item feature: all items of a list would get one score")
         return tf.concat(parts["context"], axis=1), tf.concat(parts["item"], axis=1)
 
+    def _table(self, feature: Feature) -> tuple[IdEmbedding, dict[str, str | tuple[str, ...]]]:
+        """The table that a feature looks up in, and the options of its look-ups."""
+        name, size = self.spec.embedding_of(feature)
+        if size.method == "unified":
+            return self.tables[name], {"feature": feature.name}
+        return self.tables[name], {"vocabulary": feature.vocabulary} if feature.vocabulary else {}
+
     def _embed(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tf.Tensor:
-        table = self.tables[self.spec.embedding_of(feature)[0]]
+        table, options = self._table(feature)
         if feature.ragged:
             count = tf.shape(batch["list_size" if feature.level == "context" else "list_index"])[0]
-            return table.mean_of_bags(batch[f"ragged/{feature.name}/values"], batch[f"ragged/{feature.name}/rows"], count)
-        return table(self.category_ids(feature, batch, derived), feature.vocabulary)
+            return table.mean_of_bags(batch[f"ragged/{feature.name}/values"], batch[f"ragged/{feature.name}/rows"], count, **options)
+        return table(self.category_ids(feature, batch, derived), **options)
 
     def category_ids(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tf.Tensor:
         """Ids of a categorical feature with one value, int64 `[B or N]`; a derived value is rounded and cut to the table's range."""
@@ -105,11 +154,22 @@ class Extraction(tf.keras.layers.Layer):
 
     def _history(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tuple[str, tf.Tensor]:
         item, action, age = (batch[f"seq/{feature.name}/{part}"] for part in ("item", "action", "age"))
-        table = self.tables[self.spec.embedding_of(feature)[0]]
-        events = self._events[feature.name](table(item), item, action, age)
+        table, options = self._table(feature)
+        events = self._events[feature.name](table(item, **options), item, action, age)
         real = tf.not_equal(item, transforms.PAD)
         encoder = self._encoders[feature.name]
-        if feature.encoder == "mean":
+        if feature.encoder != "target_attention":
             return "context", encoder(events, real)
         match = derived.match(feature.name)
-        return "item", encoder(table(batch["item"]), events, real, match, batch["list_index"])
+        return "item", encoder(table(batch["item"], **options), events, real, match, batch["list_index"])
+
+
+def make_embedding(size: Embedding, name: str) -> IdEmbedding:
+    """The layer of the method that a spec names."""
+    if size.method == "quotient_remainder":
+        return QuotientRemainder(size.buckets, size.dim, size.collisions, name=name)
+    if size.method == "multi_hash":
+        return MultiHash(size.buckets, size.dim, size.hashes, name=name)
+    if size.method == "unified":
+        return UnifiedEmbedding(size.buckets, size.dim, size.hashes, name=name)
+    return HashedEmbedding(size.buckets, size.dim, size.shrinkage, name=name)

@@ -37,7 +37,7 @@ class Ranker(tf.keras.Model):
     """
 
     def __init__(self, spec: FeatureSpec, config: RankerConfig, **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)  # raw numbers stay in float32 under a mixed policy
         self.spec, self.config = spec, config
         module = backbones.load(config.backbone)
         self.backbone = module.Backbone(backbones.make_config(config.backbone, config.backbone_config), name="backbone")

@@ -23,7 +23,8 @@ from cvr.errors import CvrError
 Level = Literal["context", "item"]
 AggregateKey = Literal["item", "query", "customer"]
 NumericalTransform = Literal["zscore", "log1p", "zlog", "identity"]
-HistoryEncoder = Literal["mean", "target_attention"]
+HistoryEncoder = Literal["mean", "target_attention", "transformer", "gru"]
+EmbeddingMethod = Literal["hash", "quotient_remainder", "multi_hash", "unified"]
 DeriveOp = Literal[
     "history_count", "history_age", "history_rank", "history_list_rank", "history_is_last", "history_length",
     "history_seconds_since", "history_distinct", "offset_to_last", "value_minus_last", "list_rank", "list_ratio", "list_size",
@@ -74,10 +75,27 @@ class Task(_Strict):
 
 
 class Embedding(_Strict):
-    """An embedding table's size. Full hashes are reduced modulo `buckets` in the model; four more rows hold the reserved ids."""
+    """How ids become vectors. Full hashes are reduced modulo `buckets` in the model; four more rows hold the reserved ids."""
 
     buckets: int = pydantic.Field(gt=0, le=2**31)
     dim: int = pydantic.Field(gt=0, le=4096)
+    method: EmbeddingMethod = "hash"
+    collisions: int = pydantic.Field(default=4, gt=1)
+    """Method quotient_remainder: codes that share a row of the quotient's table, which is the size of the remainder's."""
+    hashes: int = pydantic.Field(default=2, gt=1, le=16)
+    """Methods multi_hash and unified: rows that make a vector."""
+    shrinkage: float = pydantic.Field(default=0.0, ge=0.0, allow_inf_nan=False)
+    """Method hash: vectors are scaled by n / (n + shrinkage), n being how often the training lists read their row; 0 for not at all."""
+
+    @pydantic.model_validator(mode="after")
+    def _check(self) -> Embedding:
+        methods = {"collisions": ("quotient_remainder",), "hashes": ("multi_hash", "unified"), "shrinkage": ("hash",)}
+        for key, users in methods.items():
+            if key in self.model_fields_set and self.method not in users:
+                raise ValueError(f"{key} belongs to method {' or '.join(users)}, not to {self.method}")
+        if self.method == "unified" and self.dim % self.hashes:
+            raise ValueError(f"unified cuts a vector into {self.hashes} equal parts, so dim must be a multiple of {self.hashes}")
+        return self
 
 
 class Aggregate(_Strict):
@@ -204,6 +222,8 @@ class FeatureSpec(_Strict):
                 raise ValueError(f"features.{name}.table: no table {feature.table!r} under `tables`; there are {sorted(self.tables)}")
             if feature.vocabulary and len(feature.vocabulary) > self.embedding_of(feature)[1].buckets:
                 raise ValueError(f"features.{name}.vocabulary: {len(feature.vocabulary)} values need at least as many buckets")
+            if (feature.vocabulary or feature.derive) and feature.kind == "categorical" and self.embedding_of(feature)[1].method != "hash":
+                raise ValueError(f"features.{name}: the values of a vocabulary or a derived feature have a row each, so its method is hash")
             if feature.derive is not None:
                 self._check_derive(name, feature.derive)
         return self

@@ -1,4 +1,6 @@
-"""Statistics that standardise numerical features: from the manifest for stored ones, from a pass over the data for derived ones."""
+"""What a ranker knows of the training lists before it is trained: statistics of numerical features, and how often table rows are read.
+
+Statistics come from the manifest for stored features and from a pass over the data for derived ones."""
 
 from __future__ import annotations
 
@@ -51,6 +53,23 @@ def derived_statistics(extraction: Extraction, files: Sequence[str], budget: Bud
         for level, total in zip(levels, totals, strict=True)
         for place, name in enumerate(names[level])
     }
+
+
+def row_counts(extraction: Extraction, files: Sequence[str], budget: Budget) -> dict[str, np.ndarray]:
+    """How often one pass over the files reads each row of each table with `shrinkage`: {table: int64 [buckets + 4]}.
+
+    Raises CvrError naming a file and record that cannot be read.
+    """
+    tables = extraction.shrunk_tables
+    if not tables:
+        return {}
+    dataset = batches(extraction.spec, files, budget)
+    read = tf.function(extraction.rows_read, autograph=False, input_signature=[dataset.element_spec])
+    counts = {name: np.zeros(table.counts.shape[0], np.int64) for name, table in tables.items()}
+    for batch in iterate(dataset, extraction.spec, files):
+        for name, rows in read(batch).items():
+            np.add.at(counts[name], rows.numpy(), 1)
+    return counts
 
 
 def _sums(extraction: Extraction, batch: Batch, level: str, count: int) -> tf.Tensor:

@@ -69,6 +69,8 @@ def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker
     found |= statistics.derived_statistics(ranker.extraction, data.train, data.budget)
     for layer in ranker.extraction.numericals.values():
         layer.set_statistics(found)
+    for name, counts in statistics.row_counts(ranker.extraction, data.train, data.budget).items():
+        ranker.extraction.shrunk_tables[name].set_counts(counts)
     return ranker
 
 

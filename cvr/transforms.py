@@ -45,6 +45,19 @@ def rows_of_ids(ids: tf.Tensor, buckets: int) -> tf.Tensor:
     return tf.where(ids < FIRST_ID, ids, FIRST_ID + tf.math.floormod(ids - FIRST_ID, tf.constant(buckets, ids.dtype)))
 
 
+def salted_rows(ids: tf.Tensor, buckets: int, salt: str, count: int) -> tf.Tensor:
+    """Rows by `count` hash functions of a salt, `[..., count]`: reserved ids keep their row, others 4 + h_j(id) mod buckets.
+
+    h_j(id) = mix(mix(id ^ s_j)), s_j = hash of the text "<salt>/<j>" and mix that of `char_ngrams`: any two of them are as independent as
+    those of unlike texts, and stay the same in every process.
+    """
+    with tf.init_scope():  # known before any graph is built
+        salts = hash_strings([f"{salt}/{place}" for place in range(count)]).numpy()
+    mixed = _mix(_mix(tf.bitwise.bitwise_xor(ids[..., None], tf.constant(salts))))
+    real = FIRST_ID + tf.math.floormod(mixed, tf.constant(buckets, ids.dtype))
+    return tf.where(ids[..., None] < FIRST_ID, ids[..., None], real)
+
+
 def rows_of_vocabulary(ids: tf.Tensor, vocabulary: Sequence[str]) -> tf.Tensor:
     """Row of a table with one row per vocabulary entry: 4 + index for a listed value, UNKNOWN for any other real id."""
     with tf.init_scope():  # the listed values are known before any graph is built
@@ -126,8 +139,8 @@ def standardise(values: tf.Tensor, mean: tf.Tensor, std: tf.Tensor, clip: float 
 
 
 def split_states(values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(value with 0 where there is none, 1 where missing (NaN, +inf), 1 where unseen (-inf)), all float32 of the same shape."""
+    """(value with 0 where there is none, 1 where missing (NaN, +inf), 1 where unseen (-inf)), all of the same type and shape."""
     unseen = tf.equal(values, UNSEEN_VALUE)
     missing = tf.logical_and(tf.logical_not(tf.math.is_finite(values)), tf.logical_not(unseen))
     present = tf.where(tf.math.is_finite(values), values, tf.zeros_like(values))
-    return present, tf.cast(missing, tf.float32), tf.cast(unseen, tf.float32)
+    return present, tf.cast(missing, values.dtype), tf.cast(unseen, values.dtype)

@@ -9,6 +9,7 @@ from cvr import transforms
 AGE_BUCKETS = 32
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class EventEmbedding(tf.keras.layers.Layer):
     """e_k = item_k + action_k + age_k: a history event's item vector plus learned vectors of its action and age (PAPERS R6).
 
@@ -28,13 +29,18 @@ class EventEmbedding(tf.keras.layers.Layer):
 
     def call(self, item_vectors: tf.Tensor, item: tf.Tensor, action: tf.Tensor, age: tf.Tensor) -> tf.Tensor:
         """item_vectors `[B, K, dim]`, item, action int64 `[B, K]`, age float32 seconds `[B, K]` -> `[B, K, dim]`."""
+        return self.trace(item_vectors, item, action, age)["output"]
+
+    def trace(self, item_vectors: tf.Tensor, item: tf.Tensor, action: tf.Tensor, age: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Each step by name: `bucket` of the age int32 `[B, K]`, `action` and `age` vectors, `output` `[B, K, dim]`."""
         buckets = tf.cast(tf.math.log1p(tf.maximum(age, 0.0)) / tf.math.log(2.0), tf.int32)
         buckets = tf.minimum(buckets, AGE_BUCKETS - 1)
         # one-hot products, not gathers: the tables are tiny, and their gradients stay dense
         actions = tf.one_hot(action, self.actions + transforms.RESERVED_ROWS, dtype=item_vectors.dtype)
         ages = tf.one_hot(buckets, AGE_BUCKETS, dtype=item_vectors.dtype)
-        events = item_vectors + tf.matmul(actions, self.action_table) + tf.matmul(ages, self.age_table)
-        return events * tf.cast(tf.not_equal(item, transforms.PAD), events.dtype)[..., None]
+        steps = {"bucket": buckets, "action": tf.matmul(actions, self.action_table), "age": tf.matmul(ages, self.age_table)}
+        events = item_vectors + steps["action"] + steps["age"]
+        return {**steps, "output": events * tf.cast(tf.not_equal(item, transforms.PAD), events.dtype)[..., None]}
 
     def list_multiply_adds(self, length: int) -> int:
         """Of a list with K events: the one-hot products, K (actions + 4 + 32) d."""

@@ -1,47 +1,63 @@
-"""An embedding table addressed by full hashes."""
+"""An embedding table with a row per hash, modulo its size."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from cvr import transforms
+from cvr.layers.id_embedding import IdEmbedding, vectors_of
 
 
-class HashedEmbedding(tf.keras.layers.Layer):
-    """Looks up ids in a table of `buckets` + 4 rows (paper section 3.2, PAPERS R4, R33, R34).
+@tf.keras.utils.register_keras_serializable("cvr")
+class HashedEmbedding(IdEmbedding):
+    """e = T[r],  r = 4 + (id - 4) mod buckets; with a `vocabulary` a row per listed value and UNKNOWN for the rest.
 
-    Row of an id: reserved ids 0..3 (padding, unseen, empty, unknown) have their own rows, others share `4 + (id - 4) mod buckets`, or,
-    with a `vocabulary`, one row per listed value and UNKNOWN for the rest. Padding gives the zero vector and takes no gradient.
+    With `shrinkage` k > 0 the vector of a row that the training lists read n times is
+
+        e = n / (n + k) T[r]
+
+    the posterior mean of n observations of T[r] under a prior of mean 0 that weighs as much as k of them. Rows that training never read
+    give exactly 0. The table then starts at 0, the prior's mean: a random start would stay in rare rows as noise, which is what makes
+    embeddings of rare ids harmful. Counts are a weight that is not trained, so they travel with every checkpoint and export.
     """
 
-    def __init__(self, buckets: int, dim: int, **kwargs: object) -> None:
-        super().__init__(**kwargs)
-        self.buckets, self.dim = buckets, dim
+    def __init__(self, buckets: int, dim: int, shrinkage: float = 0.0, **kwargs: object) -> None:
+        super().__init__(buckets, dim, **kwargs)
+        self.shrinkage = shrinkage
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        """Makes the table [buckets + 4, dim], uniform in ±0.05."""
-        self.table = self.add_weight(
-            "table", shape=[self.buckets + transforms.RESERVED_ROWS, self.dim], initializer="uniform", trainable=True
-        )
+        """Makes the table [buckets + 4, dim], and with `shrinkage` the counts int64 [buckets + 4], 0 until `set_counts`."""
+        self._make_table(self.dim, "zeros" if self.shrinkage else "uniform")
+        if self.shrinkage:
+            rows = self.buckets + transforms.RESERVED_ROWS
+            self.counts = self.add_weight("counts", shape=[rows], dtype=tf.int64, initializer="zeros", trainable=False)
         super().build(input_shape)
+
+    def rows(self, ids: tf.Tensor, vocabulary: Sequence[str] = ()) -> tf.Tensor:
+        """Rows of ids, int64 of the same shape."""
+        return transforms.rows_of_vocabulary(ids, vocabulary) if vocabulary else transforms.rows_of_ids(ids, self.buckets)
+
+    def set_counts(self, counts: np.ndarray) -> None:
+        """Stores how often training reads each row: int64 `[buckets + 4]`; padding has none."""
+        self.counts.assign(np.where(np.arange(len(counts)) == transforms.PAD, 0, counts))
 
     def call(self, ids: tf.Tensor, vocabulary: Sequence[str] = ()) -> tf.Tensor:
         """int64 ids of any shape `[...]` -> `[..., dim]`."""
-        rows = transforms.rows_of_vocabulary(ids, vocabulary) if vocabulary else transforms.rows_of_ids(ids, self.buckets)
-        vectors = tf.gather(self.table, rows)
-        return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]
+        return self.trace(ids, vocabulary)["output"]
 
-    def mean_of_bags(self, values: tf.Tensor, rows: tf.Tensor, count: int | tf.Tensor) -> tf.Tensor:
-        """Average of each bag's vectors (PAPERS R5): values int64 [M], their bag int32 [M] (ascending) -> `[count, dim]`.
-
-        The average is over a bag's own ids, never over padding; a bag without ids (a padding row) gives the zero vector.
-        """
-        totals = tf.math.unsorted_segment_sum(self(values), rows, count)
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(rows, totals.dtype), rows, count)
-        return tf.math.divide_no_nan(totals, counts[:, None])
+    def trace(self, ids: tf.Tensor, vocabulary: Sequence[str] = ()) -> dict[str, tf.Tensor]:
+        """Each step by name: `rows` `[...]`, with `shrinkage` `share` n / (n + k) `[...]`, `output` `[..., dim]`."""
+        rows = self.rows(ids, vocabulary)
+        vectors = vectors_of(self.table, rows)
+        if not self.shrinkage:
+            return {"rows": rows, "output": vectors}
+        count = tf.cast(tf.gather(self.counts, rows), self.variable_dtype)
+        share = count / (count + self.shrinkage)
+        return {"rows": rows, "share": share, "output": vectors * tf.cast(share, vectors.dtype)[..., None]}
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
-        return {**super().get_config(), "buckets": self.buckets, "dim": self.dim}
+        return {**super().get_config(), "shrinkage": self.shrinkage}

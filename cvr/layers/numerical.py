@@ -13,6 +13,7 @@ Statistics = tuple[float, float, float, float]
 """(mean, std, mean of the signed log, std of the signed log) of a feature over the training split."""
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class NumericalFeatures(tf.keras.layers.Layer):
     """Turns raw numbers `[R, C]` into model inputs `[R, W]` (paper section 2.1, PAPERS R3, R36).
 
@@ -22,11 +23,12 @@ class NumericalFeatures(tf.keras.layers.Layer):
         zlog      the log1p value, standardised             identity  x
 
     then per column an indicator of a missing value, and one of an unseen feature, so that the model tells 0, missing and unseen apart.
-    Statistics are non-trainable weights, so they travel with every checkpoint and export.
+    Statistics are non-trainable weights, so they travel with every checkpoint and export. Under a mixed policy raw numbers are not cast
+    before they are standardised (bfloat16 would tell 1,000 seconds from 1,003 no more); only the inputs that come out of it are.
     """
 
     def __init__(self, columns: Sequence[tuple[str, Sequence[str]]], **kwargs: object) -> None:
-        super().__init__(**kwargs)
+        super().__init__(autocast=False, **kwargs)
         self._columns = [(name, tuple(chosen)) for name, chosen in columns]
         self._index = {
             kind: [i for i, (_, chosen) in enumerate(self._columns) if kind in chosen]
@@ -50,7 +52,9 @@ class NumericalFeatures(tf.keras.layers.Layer):
         def start(shape: tf.TensorShape, dtype: tf.DType | None = None, **kwargs: object) -> tf.Tensor:
             return tf.tile(tf.constant([[0.0], [1.0], [0.0], [1.0]], dtype or tf.float32), [1, count])
 
-        self.statistics = self.add_weight("statistics", shape=[4, count], initializer=start, trainable=False)
+        self.statistics = self.add_weight(
+            "statistics", shape=[4, count], initializer=start, trainable=False, experimental_autocast=False
+        )
         super().build(input_shape)
 
     def set_statistics(self, statistics: Mapping[str, Statistics]) -> None:
@@ -63,7 +67,11 @@ class NumericalFeatures(tf.keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """`[R, C]` raw values -> `[R, W]`."""
-        present, missing, unseen = transforms.split_states(inputs)
+        return self.trace(inputs)["output"]
+
+    def trace(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Each step by name: `present`, `missing`, `unseen` and `logs` `[R, C]`, `output` `[R, W]`."""
+        present, missing, unseen = transforms.split_states(tf.cast(inputs, self.variable_dtype))
         known = 1.0 - missing - unseen
         logs = transforms.signed_log1p(present)
         mean, std, log_mean, log_std = tf.unstack(self.statistics)
@@ -76,7 +84,8 @@ class NumericalFeatures(tf.keras.layers.Layer):
         parts = [
             tf.gather(all_values[kind] * known, places, axis=1) for kind, places in self._index.items() if places
         ]
-        return tf.concat([*parts, missing, unseen], axis=1)
+        output = tf.cast(tf.concat([*parts, missing, unseen], axis=1), self.compute_dtype)
+        return {"present": present, "missing": missing, "unseen": unseen, "logs": logs, "output": output}
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""

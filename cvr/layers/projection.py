@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class InputProjection(tf.keras.layers.Layer):
     """x_v = ReLU(C_v c[list of the item] + I_v i + b_v) for each view v that the backbone asks for (paper 3.1, PAPERS R23).
 
@@ -43,14 +44,22 @@ class InputProjection(tf.keras.layers.Layer):
 
     def finish(self, context_projection: tf.Tensor, items: tf.Tensor) -> dict[str, tf.Tensor]:
         """Adds the item part: context_projection `[N or 1, width]`, items `[N, Di]` -> {view: `[N, width of view]`}."""
-        total = context_projection + tf.matmul(items, tf.cast(self.item_kernel, items.dtype)) + tf.cast(self.bias, items.dtype)
-        parts = tf.split(tf.nn.relu(total), list(self.views.values()), axis=1)
+        parts = tf.split(tf.nn.relu(self._total(context_projection, items)), list(self.views.values()), axis=1)
         return dict(zip(self.views, parts, strict=True))
+
+    def _total(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return context_projection + tf.matmul(items, tf.cast(self.item_kernel, items.dtype)) + tf.cast(self.bias, items.dtype)
 
     def call(self, inputs: tuple[tf.Tensor, tf.Tensor], list_index: tf.Tensor) -> dict[str, tf.Tensor]:
         """(context `[B, Dc]`, items `[N, Di]`), list_index `[N]` -> {view: `[N, width of view]`}."""
         context, items = inputs
         return self.finish(tf.gather(self.project_context(context), list_index), items)
+
+    def trace(self, inputs: tuple[tf.Tensor, tf.Tensor], list_index: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Each step by name: `context` C c `[B, width]`, `total` and `output` (all views side by side) `[N, width]`."""
+        context = self.project_context(inputs[0])
+        total = self._total(tf.gather(context, list_index), inputs[1])
+        return {"context": context, "total": total, "output": tf.nn.relu(total)}
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 
+@tf.keras.utils.register_keras_serializable("cvr")
 class TargetAttention(tf.keras.layers.Layer):
     """Per candidate i with vector q_i, over history events e_k and one empty slot (dot-product target attention, cf. DIN).
 
@@ -31,6 +32,12 @@ class TargetAttention(tf.keras.layers.Layer):
 
     def call(self, queries: tf.Tensor, events: tf.Tensor, real: tf.Tensor, match: tf.Tensor, list_index: tf.Tensor) -> tf.Tensor:
         """queries `[N, width]`, events `[B, K, width]`, real bool `[B, K]`, match bool `[N, K]`, list_index `[N]` -> `[N, dim]`."""
+        return self.trace(queries, events, real, match, list_index)["output"]
+
+    def trace(
+        self, queries: tf.Tensor, events: tf.Tensor, real: tf.Tensor, match: tf.Tensor, list_index: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Each step by name: `logits` a `[N, K + 1]` and `weights` softmax(a), the empty slot last, `seen` and `output` `[N, dim]`."""
         keys = tf.gather(tf.matmul(events, self.key_kernel), list_index)
         values = tf.gather(tf.matmul(events, self.value_kernel), list_index)
         bias = tf.gather(tf.linalg.matvec(events, self.event_bias), list_index)
@@ -41,7 +48,8 @@ class TargetAttention(tf.keras.layers.Layer):
         weights = tf.nn.softmax(logits, axis=1)
         seen = tf.linalg.matvec(values, weights[:, :-1], transpose_a=True)
         matched_weight = tf.reduce_sum(weights[:, :-1] * matched, axis=1, keepdims=True)
-        return seen + matched_weight * self.match_value + weights[:, -1:] * self.empty
+        output = seen + matched_weight * self.match_value + weights[:, -1:] * self.empty
+        return {"logits": logits, "weights": weights, "seen": seen, "output": output}
 
     def list_multiply_adds(self, length: int) -> int:
         """Of a list with K events of `width`: 2 K width d for keys and values, K width for u . e_k. Needs a built layer."""

@@ -1,0 +1,54 @@
+"""What all ways of turning ids into vectors have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from cvr import transforms
+
+
+class IdEmbedding(tf.keras.layers.Layer):
+    """Looks up full hashes in tables of `dim` wide vectors (paper section 3.2, PAPERS R4, R33, R34); a subclass says in which rows.
+
+    Reserved ids 0..3 (padding, unseen, empty, unknown) have rows of their own in every method. Padding gives the zero vector and takes no
+    gradient; gradients of the tables are sparse.
+    """
+
+    def __init__(self, buckets: int, dim: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.buckets, self.dim = buckets, dim
+
+    @property
+    def tables(self) -> list[tf.Variable]:
+        """The trainable tables; by default the one that `_make_table` made."""
+        return [self.table]
+
+    def _make_table(self, width: int, initializer: str = "uniform") -> None:
+        """Makes `table` [buckets + 4, width], uniform in ±0.05 by default."""
+        rows = self.buckets + transforms.RESERVED_ROWS
+        self.table = self.add_weight("table", shape=[rows, width], initializer=initializer)
+
+    def mean_of_bags(
+        self, values: tf.Tensor, rows: tf.Tensor, count: int | tf.Tensor, **options: str | Sequence[str]
+    ) -> tf.Tensor:
+        """Average of each bag's vectors (PAPERS R5): values int64 [M], their bag int32 [M] (ascending) -> `[count, dim]`.
+
+        The average is over a bag's own ids, never over padding; a bag without ids (a padding row) gives the zero vector. `options` are those
+        of the method's look-up.
+        """
+        vectors = tf.cast(self(values, **options), self.variable_dtype)  # sums of bfloat16 would lose the small ones
+        totals = tf.math.unsorted_segment_sum(vectors, rows, count)
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(rows, totals.dtype), rows, count)
+        return tf.cast(tf.math.divide_no_nan(totals, counts[:, None]), self.compute_dtype)
+
+    def get_config(self) -> dict[str, object]:
+        """Keras configuration."""
+        return {**super().get_config(), "buckets": self.buckets, "dim": self.dim}
+
+
+def vectors_of(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+    """Rows `[...]` of a table `[R, width]` -> `[..., width]`, zero for the row of padding."""
+    vectors = tf.gather(table, rows)
+    return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]
