@@ -49,10 +49,11 @@ class Loss:
 
 def to_lists(values: tf.Tensor, batch: Batch, max_list_size: int, fill: float) -> tf.Tensor:
     """Flat item values `[N, T]` -> `[B, L, T]`, `fill` where a list has no such item. Only scalars per item take this way."""
-    places = tf.stack([batch["list_index"], batch["item_offset"]], axis=1)
-    real = tf.where(batch["item_mask"] > 0)[:, 0]
-    lists = tf.fill([tf.shape(batch["list_size"])[0], max_list_size, values.shape[1]], tf.constant(fill, values.dtype))
-    return tf.tensor_scatter_nd_update(lists, tf.gather(places, real), tf.gather(values, real))
+    lists = tf.shape(batch["list_size"])[0]
+    places = batch["list_index"] * max_list_size + batch["item_offset"]
+    places = tf.where(batch["item_mask"] > 0, places, -1)  # which is left out of the sum
+    flat = tf.math.unsorted_segment_sum(values - fill, places, lists * max_list_size) + fill
+    return tf.reshape(flat, [lists, max_list_size, values.shape[1]])
 
 
 def centre(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cvr.losses import centre, listwise_losses, to_lists
+from cvr.losses import LOSSES, Loss, centre, listwise_losses, to_lists
 
 
 def _batch(labels: list[np.ndarray], padding: int = 0, padding_lists: int = 0) -> dict[str, tf.Tensor]:
@@ -123,3 +123,12 @@ def test_centre_moves_the_mean_of_the_real_items_to_zero() -> None:
     mask = tf.constant([[[1.0], [1.0], [0.0]], [[0.0], [0.0], [0.0]]])
     centred = centre(tf.constant([[[4.0], [8.0], [77.0]], [[1.0], [1.0], [1.0]]]), mask)
     assert centred[:, :, 0].numpy().tolist() == [[-2.0, 2.0, 0.0], [0.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_compiles_for_xla(name: str) -> None:
+    logits, labels = _random(9)
+    batch = _batch(labels, padding=3, padding_lists=2)
+    values = tf.constant(np.concatenate([logits, np.full((3, 3), np.nan, np.float32)]))
+    compiled = tf.function(lambda x: listwise_losses(x, batch, 8, Loss(name)), jit_compile=True)
+    np.testing.assert_allclose(compiled(values), listwise_losses(values, batch, 8, Loss(name)), rtol=1e-5)
