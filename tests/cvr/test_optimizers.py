@@ -1,4 +1,4 @@
-"""LazyAdam against Keras Adam and a NumPy reference; each variable owned by exactly one optimizer."""
+"""Table optimizers against Keras and NumPy references, with and without XLA; clipping; each variable owned by exactly one optimizer."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cvr.optimizers import LazyAdam, make_optimizer
+from cvr.optimizers import LazyAdam, OptimizerConfig, RowwiseAdagrad, make_optimizer
 from cvr.schedules import WarmupCosine
 
 RATE, B1, B2, EPSILON = 0.05, 0.9, 0.999, 1e-7
+STEPS = [[0, 2, 2], [2, 5, 2], [5, 0, 1], [2, 2, 2], [0, 0, 5]]
+"""Rows that come and go, some twice or thrice in one step; 3 and 4 never."""
 
 
 def _table(rows: int = 6, dim: int = 3) -> tf.Variable:
@@ -49,25 +51,83 @@ def _gradients(steps: int, count: int, dim: int = 3) -> list[np.ndarray]:
     return [source.normal(0, 1, (count, dim)) for _ in range(steps)]
 
 
-def test_equals_keras_adam_where_every_row_is_used() -> None:
+class _AdagradReference(_Reference):
+    """The equations of RowwiseAdagrad in float64, row by row."""
+
+    def __init__(self, weights: np.ndarray, row_decay: float = 0.0) -> None:
+        super().__init__(weights, row_decay)
+        self.total = np.full(len(weights), 0.1)
+
+    def apply(self, values: np.ndarray, rows: list[int]) -> None:
+        for row in set(rows):
+            gradient = sum(values[i] for i, r in enumerate(rows) if r == row)
+            self.total[row] += np.mean(gradient**2)
+            self.weights[row] -= RATE * (gradient / np.sqrt(self.total[row] + EPSILON) + self.decay * self.weights[row])
+
+
+def _stepper(optimizer: tf.keras.optimizers.Optimizer, table: tf.Variable, jit_compile: bool = False) -> Callable:
+    """values, rows -> one step of the optimizer on the table, in a graph."""
+    optimizer.build([table])
+
+    @tf.function(autograph=False, jit_compile=jit_compile or None)
+    def step(values: tf.Tensor, rows: tf.Tensor) -> None:
+        optimizer.apply_gradients([(tf.IndexedSlices(values, rows, tf.constant(table.shape.as_list())), table)])
+
+    return lambda values, rows: step(tf.constant(values, tf.float32), tf.constant(rows, tf.int64))
+
+
+@pytest.mark.parametrize("repeats", ["unique", "sort"])
+def test_equals_keras_adam_where_every_row_is_used(repeats: str) -> None:
+    """With row 3 used twice a step, its gradients halves of the dense one."""
     lazy_table, dense_table = _table(), _table()
-    lazy, dense = LazyAdam(RATE), tf.keras.optimizers.Adam(RATE, jit_compile=False)
-    for values in _gradients(5, 6):
-        lazy.apply_gradients([(_sparse(values, list(range(6)), lazy_table), lazy_table)])
+    lazy, dense = _stepper(LazyAdam(RATE, repeats=repeats), lazy_table), tf.keras.optimizers.Adam(RATE, jit_compile=False)
+    for values in _gradients(20, 6):
         dense.apply_gradients([(tf.constant(values, tf.float32), dense_table)])
+        halves = values * np.where(np.arange(6) == 3, 0.5, 1.0)[:, None]
+        lazy(np.vstack([halves, halves[3]]), [0, 1, 2, 3, 4, 5, 3])
     np.testing.assert_allclose(lazy_table.numpy(), dense_table.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize("row_decay", [0.0, 0.1])
-def test_equals_the_equations(row_decay: float) -> None:
-    """Rows come and go, some twice in one step; momentum waits for a row's next use."""
+@pytest.mark.parametrize(("repeats", "jit_compile"), [("unique", False), ("sort", False), ("sort", True)])
+@pytest.mark.parametrize(("kind", "reference"), [(LazyAdam, _Reference), (RowwiseAdagrad, _AdagradReference)])
+def test_equals_the_equations(kind: type, reference: type, repeats: str, jit_compile: bool, row_decay: float) -> None:
     table = _table()
-    reference = _Reference(table.numpy(), row_decay)
-    optimizer = LazyAdam(RATE, row_decay=row_decay)
-    for rows, values in zip([[0, 2], [2, 5, 2], [5, 0], [2], [0, 0]], _gradients(5, 3), strict=True):
-        optimizer.apply_gradients([(_sparse(values[: len(rows)], rows, table), table)])
-        reference.apply(values[: len(rows)], rows)
-    np.testing.assert_allclose(table.numpy(), reference.weights, atol=1e-5)
+    expected = reference(table.numpy(), row_decay)
+    step = _stepper(kind(RATE, row_decay=row_decay, repeats=repeats), table, jit_compile)
+    for rows, values in zip(STEPS, _gradients(5, 3), strict=True):
+        step(values, rows)
+        expected.apply(values, rows)
+    np.testing.assert_allclose(table.numpy(), expected.weights, atol=1e-5)
+    np.testing.assert_array_equal(table.numpy()[[3, 4]], _table().numpy()[[3, 4]])
+
+
+@pytest.mark.parametrize("dense_gradient", [False, True])
+def test_rowwise_adagrad_of_dim_1_is_keras_adagrad(dense_gradient: bool) -> None:
+    tables = _table(dim=1), _table(dim=1)
+    optimizers = RowwiseAdagrad(RATE), tf.keras.optimizers.Adagrad(RATE, jit_compile=False)
+    for rows, values in zip(STEPS, _gradients(5, 6, 1), strict=True):
+        for optimizer, table in zip(optimizers, tables, strict=True):
+            sparse = _sparse(values[:3], rows, table)
+            optimizer.apply_gradients([(tf.constant(values, tf.float32) if dense_gradient else sparse, table)])
+    np.testing.assert_allclose(tables[0].numpy(), tables[1].numpy(), atol=1e-6)
+    assert np.abs(tables[0].numpy() - _table(dim=1).numpy()).max() > 0.05
+
+
+def test_rowwise_adagrad_keeps_one_number_per_row() -> None:
+    optimizer = RowwiseAdagrad(RATE)
+    optimizer.build([_table()])
+    assert [v.shape.as_list() for v in optimizer._accumulators] == [[6]]
+
+
+def test_a_row_first_used_late_moves_by_the_documented_step() -> None:
+    table = _table()
+    step = _stepper(LazyAdam(RATE), table)
+    for _ in range(3000):
+        step(np.ones((1, 3)), [0])
+    step(np.ones((1, 3)), [1])
+    moved = (_table().numpy() - table.numpy())[1]
+    np.testing.assert_allclose(moved, RATE * np.sqrt(1 - B2**3001) * (1 - B1) / np.sqrt(1 - B2), rtol=1e-3)
 
 
 def test_rows_that_a_batch_does_not_use_stay_bit_equal() -> None:
@@ -90,8 +150,10 @@ def test_gradients_of_a_row_used_twice_are_summed_once() -> None:
     np.testing.assert_allclose(twice.numpy(), once.numpy(), atol=1e-7)
 
 
-def test_config_keeps_the_row_decay() -> None:
-    assert LazyAdam.from_config(LazyAdam(RATE, row_decay=0.2).get_config()).row_decay == 0.2
+@pytest.mark.parametrize("kind", [LazyAdam, RowwiseAdagrad])
+def test_config_keeps_what_an_optimizer_was_made_of(kind: type) -> None:
+    again = kind.from_config(kind(RATE, row_decay=0.2, repeats="sort").get_config())
+    assert (again.row_decay, again.repeats, float(again.learning_rate)) == (0.2, "sort", pytest.approx(RATE))
 
 
 # Table and dense weights together ----------------------------------------------------------------------------------------
@@ -114,8 +176,8 @@ def _constant(rate: float) -> WarmupCosine:
     return WarmupCosine(rate, 0, 10**9)
 
 
-def _optimizer(tables: Callable, dense: Callable, **decays: float) -> tf.keras.optimizers.legacy.Optimizer:
-    return make_optimizer(tables, dense, _constant(0.5), _constant(RATE), **decays)
+def _optimizer(tables: Callable, dense: Callable, **settings: object) -> tf.keras.optimizers.legacy.Optimizer:
+    return make_optimizer(tables, dense, _constant(0.5), _constant(RATE), OptimizerConfig(**settings))
 
 
 def test_each_part_has_its_own_rate_and_decay() -> None:
@@ -137,3 +199,73 @@ def test_a_variable_with_no_owner_or_two_is_an_error() -> None:
         )
     with pytest.raises(ValueError, match="bias"):
         _optimizer(lambda: [model.table], lambda: [model.kernel]).apply_gradients(model.gradients())
+
+
+# The global norm ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by_sorting", [False, True])
+@pytest.mark.parametrize(("clip_norm", "scale"), [(0.0, 1.0), (26.0, 1.0), (6.5, 0.5)])
+def test_norm_and_clip_of_rows_used_twice(clip_norm: float, scale: float, by_sorting: bool) -> None:
+    """The table's gradient is (3, 4, 0) + (0, 0, 12) = (3, 4, 12) in row 1, of norm 13; row 4 cancels to 0.
+
+    The raw values would have the norm sqrt(5^2 + 12^2 + 9^2 + 9^2) = 18.2."""
+    model, plain = _Model(), _Model()
+    values = [[3, 4, 0], [0, 9, 0], [0, 0, 12], [0, -9, 0]]
+    settings = {"clip_norm": clip_norm, "by_sorting": by_sorting, "table_optimizer": "rowwise_adagrad"}
+    optimizer = _optimizer(lambda: [model.table], lambda: [model.kernel, model.bias], **settings)
+    zeros = [(tf.zeros_like(v), v) for v in (model.kernel, model.bias)]
+    norm = optimizer.apply_gradients([(_sparse(values, [1, 4, 1, 4], model.table), model.table), *zeros])
+    assert float(norm) == pytest.approx(13.0, rel=1e-6)
+    reference = _AdagradReference(plain.table.numpy())
+    reference.apply(scale * np.array([[3, 4, 12]]), [1])
+    np.testing.assert_allclose(model.table.numpy(), reference.weights, atol=1e-6)
+
+
+def test_one_norm_over_dense_and_sparse_gradients() -> None:
+    """3 in a dense gradient, 4 in the table: norm 5, cut to 1; Adagrad's step of a table tells by how much."""
+    model = _Model()
+    optimizer = _optimizer(lambda: [model.table], lambda: [model.kernel, model.bias], clip_norm=1.0, table_optimizer="rowwise_adagrad")
+    kernel = tf.constant([[3.0, 0.0], [0.0, 0.0], [0.0, 0.0]])
+    pairs = [(_sparse([[0, 4, 0]], [2], model.table), model.table), (kernel, model.kernel), (None, model.bias)]
+    assert float(optimizer.apply_gradients(pairs)) == pytest.approx(5.0, rel=1e-6)
+    reference = _AdagradReference(_table().numpy())
+    reference.apply(np.array([[0, 0.8, 0]]), [2])
+    np.testing.assert_allclose(model.table.numpy(), reference.weights, atol=1e-6)
+    np.testing.assert_allclose(optimizer.optimizers[0]._momentums[0].numpy()[0, 0], 0.1 * 3 / 5, rtol=1e-5)
+    np.testing.assert_array_equal(model.bias.numpy(), [0.5, 0.5])  # no gradient, no step
+
+
+def test_sparse_gradients_of_dense_variables_are_summed_once() -> None:
+    """By sorting a repeated row comes repeatedly; Keras Adam, which owns this variable, must not add it up again."""
+    model = _Model()
+    optimizer = _optimizer(lambda: [model.table], lambda: [model.kernel], by_sorting=True)
+    gradient = _sparse(np.ones((2, 2)), [1, 1], model.kernel)
+    norm = optimizer.apply_gradients([(gradient, model.kernel), (_sparse([[0, 0, 1]], [0], model.table), model.table)])
+    assert float(norm) == pytest.approx(3.0, rel=1e-6)
+    np.testing.assert_allclose(optimizer.optimizers[0]._momentums[0].numpy()[1], [0.2, 0.2], rtol=1e-5)
+
+
+# XLA ---------------------------------------------------------------------------------------------------------------------
+
+
+def _hlo(table_optimizer: str, by_sorting: bool) -> str:
+    """The step of a table and its optimizer as XLA gets it."""
+    table = _table()
+    settings = {"clip_norm": 1.0, "by_sorting": by_sorting, "table_optimizer": table_optimizer}
+    optimizer = _optimizer(lambda: [table], list, **settings)
+
+    @tf.function(autograph=False, jit_compile=True)
+    def step(rows: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table, rows) ** 2)
+        return optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    return step.experimental_get_compiler_ir(tf.constant([1, 4, 1, 0], tf.int64))(stage="hlo")
+
+
+@pytest.mark.parametrize("table_optimizer", ["lazy_adam", "rowwise_adagrad"])
+def test_a_compiled_step_has_no_loop_over_the_ids(table_optimizer: str) -> None:
+    """`tf.unique` is such a loop, so the check can fail."""
+    assert " while(" not in _hlo(table_optimizer, by_sorting=True)
+    assert " while(" in _hlo(table_optimizer, by_sorting=False)
