@@ -190,14 +190,17 @@ def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def batches(
-    spec: FeatureSpec, files: Sequence[str], budget: Budget, shuffle: Shuffle | None = None, parallel: int = 2
+    spec: FeatureSpec, files: Sequence[str], budget: Budget, shuffle: Shuffle | None = None, parallel: int = 2, skip: int = 0
 ) -> tf.data.Dataset:
-    """One pass over record files as static-shape batches. Decoding runs in `parallel` threads and keeps the order."""
+    """One pass over record files as static-shape batches. Decoding runs in `parallel` threads and keeps the order.
+
+    The first `skip` batches are left out without being decoded: their records are only read, shuffled and counted.
+    """
 
     def decode(serialized: tf.Tensor) -> Batch:
         return assemble(spec, records.parse(spec, serialized), budget)
 
-    dataset = pack(read_records(files, shuffle), budget)
+    dataset = pack(read_records(files, shuffle), budget).skip(skip)
     return dataset.map(_plain(decode), num_parallel_calls=parallel, deterministic=True).prefetch(4)
 
 

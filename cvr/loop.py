@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
 from cvr.data import Batch, Shuffle, batches
 from cvr.errors import CvrError
+from cvr.guard import LossGuard, describe_batch
 from cvr.history import History
-from cvr.losses import listwise_losses
+from cvr.observers import Histograms, StepProfile
 from cvr.optimizers import make_optimizer
 from cvr.progress import Progress
 from cvr.ranker import Ranker
@@ -22,14 +22,16 @@ from cvr.reading import iterate
 from cvr.schedules import WarmupCosine
 from cvr.scoring import compile_scorer, mean_average_precision, score_files
 from cvr.settings import Settings, TrainingData
+from cvr.step import TrainingStep
+from cvr.stopping import Stopped, StopRequest, stop_on_signals
 
 LOG_EVERY = 20
 
 
 class Trainer:
-    """Trains one ranker in one folder; `run` resumes from the newest checkpoint there."""
+    """Trains one ranker in one folder; `run` resumes from the newest checkpoint there. `flops_per_item` are those of a training step."""
 
-    def __init__(self, ranker: Ranker, data: TrainingData, settings: Settings, folder: Path) -> None:
+    def __init__(self, ranker: Ranker, data: TrainingData, settings: Settings, folder: Path, flops_per_item: float = 0.0) -> None:
         self.ranker, self.data, self.settings, self.folder = ranker, data, settings, folder
         self.total_steps = data.steps_per_epoch * settings.epochs
         warmup = min(int(settings.warmup_share * data.steps_per_epoch), self.total_steps - 1)
@@ -39,14 +41,18 @@ class Trainer:
             self._dense_variables,
             self.schedule,
             WarmupCosine(settings.table_learning_rate, warmup, self.total_steps),
-            settings.weight_decay,
-            settings.row_decay,
+            settings.optimizer,
         )
-        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints)
-        self._scorer = compile_scorer(ranker)
+        self.guard = LossGuard(len(ranker.task_names))
+        self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size)
+        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, guard=self.guard)
         self.history = History(folder)
-        self._step: Callable[[Batch], tf.Tensor] | None = None
-        self._note = ""
+        self._scorer = compile_scorer(ranker)
+        self._histograms = Histograms(ranker, folder, settings.histograms_every)
+        self._profile = StepProfile(folder, settings.profile_steps)
+        self._flops_per_item = flops_per_item
+        self._compiled: Callable[[Batch], tf.Tensor] | None = None
+        self._loss_note = self._map_note = ""
 
     def _table_variables(self) -> Sequence[tf.Variable]:
         return self.ranker.extraction.table_variables
@@ -54,87 +60,127 @@ class Trainer:
     def _dense_variables(self) -> Sequence[tf.Variable]:
         return self.ranker.dense_variables
 
-    def _compile_step(self, dataset: tf.data.Dataset) -> Callable[[Batch], tf.Tensor]:
-        """The step as one graph, traced once: the signature leaves open what differs between batches, the number of bagged ids."""
-        return tf.function(self._train_step, autograph=False, input_signature=[dataset.element_spec])
+    def run(self, warm_start: Callable[[], None] | None = None) -> dict[str, Any]:
+        """Trains to the end of the last epoch, or of patience; returns speed, steps and the last validation.
 
-    def _train_step(self, batch: Batch) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            losses = listwise_losses(self.ranker(batch, training=True), batch, self.data.max_list_size)
-            total = tf.reduce_sum(losses) + sum(self.ranker.losses)  # the penalties that the backbone adds in training
-        variables = self.ranker.trainable_variables
-        self.optimizer.apply_gradients(zip(tape.gradient(total, variables), variables, strict=True))
-        return losses
+        `warm_start` loads weights into the ranker; it is called where there is no checkpoint to go on from, and is validated as epoch 0.
 
-    def run(self) -> dict[str, Any]:
-        """Trains to the end of the last epoch; returns speed, steps and the last validation.
-
-        Raises CvrError on a loss that is not finite.
+        Raises CvrError on a loss or gradient that is not finite, an exploding loss, or a disk that takes no more, and Stopped on Ctrl-C or
+        SIGTERM; in all cases the last checkpoint is whole, and on Stopped it holds the last step.
         """
         if self.state.restore():
-            print(f"resuming at step {int(self.state.step.numpy())} (epoch {int(self.state.epoch.numpy()) + 1})", flush=True)
-        self.history.go_on_from(int(self.state.step.numpy()), int(self.state.epoch.numpy()))
-        progress = Progress(self.total_steps, int(self.state.step.numpy()))
-        started, validation = time.monotonic(), {}
-        try:
-            for epoch in range(int(self.state.epoch.numpy()), self.settings.epochs):
-                self._epoch(epoch, progress)
-                with progress.paused():
-                    validation = self._validate(epoch, progress)
-                    self.state.epoch.assign(epoch + 1)
-                    self.state.batch.assign(0)
-                    self.state.save()
-        finally:
-            progress.close()
-        if not validation:
-            validation = self.history.last_validation()
+            print(f"resuming at step {self._steps_done} (epoch {self._epochs_done + 1})", flush=True)
+        elif warm_start:
+            warm_start()
+        self.history.go_on_from(self._steps_done, self._epochs_done)
+        progress = Progress(self.total_steps, self._steps_done, self._flops_per_item)
+        started = time.monotonic()
+        with stop_on_signals() as stop:
+            try:
+                self._train(progress, stop, validate_first=warm_start is not None)
+            except Stopped:
+                self._save()
+                raise
+            finally:
+                self._profile.stop()
+                progress.close()
         return {
-            "steps": int(self.state.step.numpy()),
+            "steps": self._steps_done,
+            "epochs_done": self._epochs_done,
             "items_per_second_train": progress.items_per_second,
+            "input_wait_share": progress.input_wait_share,
             "seconds_train": time.monotonic() - started,
-            "validation": validation,
+            "validation": self.history.last_validation(),
         }
 
-    def _epoch(self, epoch: int, progress: Progress) -> None:
+    @property
+    def _steps_done(self) -> int:
+        return int(self.state.step.numpy())
+
+    @property
+    def _epochs_done(self) -> int:
+        return int(self.state.epoch.numpy())
+
+    def _train(self, progress: Progress, stop: StopRequest, validate_first: bool) -> None:
+        if validate_first and not self._steps_done:
+            self._validate(0, progress, stop)
+        while self._epochs_done < self.settings.epochs and not self._out_of_patience():
+            self._epoch(progress, stop)
+            with progress.paused():
+                self._validate(self._epochs_done + 1, progress, stop)
+                self.state.finish_epoch()
+                self._save()
+        if self._epochs_done < self.settings.epochs:
+            progress.say(f"no better validation in {self.settings.patience} epochs: stopped after epoch {self._epochs_done}")
+
+    def _out_of_patience(self) -> bool:
+        waited = self._epochs_done - int(self.state.best_epoch.numpy())
+        return 0 < self.settings.patience <= waited
+
+    def _dataset(self, epoch: int, skip: int) -> tf.data.Dataset:
+        """The training batches of an epoch, counted from 0, from number `skip` on."""
         shuffle = Shuffle(seed=self.settings.seed * 1_000_003 + epoch, buffer=self.settings.shuffle_buffer)
-        dataset = batches(self.ranker.spec, self.data.train, self.data.budget, shuffle)
-        self._step = self._step or self._compile_step(dataset)
-        pending: list[tf.Tensor] = []
-        rest = dataset.skip(int(self.state.batch.numpy()))
-        for batch in iterate(rest, self.ranker.spec, self.data.train):
-            pending.append(self._step(batch))
-            self.state.batch.assign_add(1)
-            self.state.step.assign_add(1)
-            step = int(self.state.step.numpy())
+        return batches(self.ranker.spec, self.data.train, self.data.budget, shuffle, skip=skip)
+
+    def _epoch(self, progress: Progress, stop: StopRequest) -> None:
+        epoch = self._epochs_done
+        dataset = self._dataset(epoch, int(self.state.batch.numpy()))
+        self._compiled = self._compiled or self.step.compile(dataset, self.settings.jit_compile)
+        self._profile.after(self._steps_done)
+        for batch in progress.waiting_for(iterate(dataset, self.ranker.spec, self.data.train)):
+            self._compiled(batch)
+            step = self.state.advance()
             if step % LOG_EVERY == 0 or step == 1:
-                self._note = self._log_train(epoch, step, pending, progress)
-                pending = []
-            progress.update(int(tf.reduce_sum(batch["list_size"])), self._note)
+                self._log(progress)
+            progress.update(int(tf.reduce_sum(batch["list_size"])), f"{self._loss_note}{self._map_note}")
+            self._histograms.after(step)
+            self._profile.after(step)
             if step % self.settings.checkpoint_every == 0:
-                self.state.save()
-        if pending:
-            self._log_train(epoch, int(self.state.step.numpy()), pending, progress)
+                self._save()
+            stop.check()
+        if self.guard.steps:
+            self._log(progress)
 
-    def _log_train(self, epoch: int, step: int, losses: Sequence[tf.Tensor], progress: Progress) -> str:
-        mean = np.mean([loss.numpy() for loss in losses], axis=0)
-        if not np.all(np.isfinite(mean)):
-            raise CvrError(
-                f"the loss is not finite near step {step} (epoch {epoch + 1}, tasks {', '.join(self.ranker.task_names)}: {mean}); "
-                "the last checkpoint is intact; lower --learning_rate, or look for extreme values in the manifest's statistics"
-            )
-        by_task = dict(zip(self.ranker.task_names, map(float, mean), strict=True))
-        values = {"learning_rate": float(self.schedule(step)), "items_per_second": progress.items_per_second}
-        self.history.train(step, epoch + 1, by_task, values)
-        return "loss " + " ".join(f"{task} {value:.4f}" for task, value in by_task.items())
+    def _save(self) -> None:
+        self._check_losses()
+        self.state.save()
 
-    def _validate(self, epoch: int, progress: Progress) -> dict[str, float]:
+    def _check_losses(self) -> None:
+        bad = self.guard.bad_step()
+        if bad is None:
+            return
+        back = self.guard.steps - bad.place - 1  # steps since
+        step, epoch, place = self._steps_done - back, self._epochs_done, int(self.state.batch.numpy()) - back
+        batch = next(iter(self._dataset(epoch, place - 1)))
+        last = self.state.latest_prefix
+        raise CvrError(
+            f"{bad.describe(self.ranker.task_names)} at step {step} (epoch {epoch + 1}, batch {place}): "
+            f"{describe_batch(self.ranker.extraction, batch)}; "
+            f"{f'checkpoint {last} is intact' if last else 'no checkpoint was written yet'}; "
+            "correct such values in the logs, or lower --learning_rate in a new --output"
+        )
+
+    def _log(self, progress: Progress) -> None:
+        self._check_losses()
+        step = self._steps_done
+        losses = dict(zip(self.ranker.task_names, map(float, self.guard.take()), strict=True))
+        self.history.train(step, self._epochs_done + 1, losses, {"learning_rate": float(self.schedule(step)), **progress.values()})
+        self._loss_note = "loss " + " ".join(f"{task} {value:.4f}" for task, value in losses.items())
+
+    def _validate(self, epoch: int, progress: Progress, stop: StopRequest) -> None:
+        """mAP after `epoch` epochs."""
         if not self.data.validation:
-            return {}
-        scored = score_files(self._scorer, self.ranker.spec, self.data.validation, self.data.validation_budget)
+            return
+
+        def scorer(batch: Batch) -> tf.Tensor:
+            stop.check()
+            return self._scorer(batch)
+
+        scored = score_files(scorer, self.ranker.spec, self.data.validation, self.data.validation_budget)
         values = mean_average_precision(scored, self.ranker.task_names)
-        self.history.validation(int(self.state.step.numpy()), epoch + 1, values)
+        self.history.validation(self._steps_done, epoch, values)
         shown = " ".join(f"{task} {value:.4f}" for task, value in values.items())
-        progress.say(f"epoch {epoch + 1}/{self.settings.epochs}: validation mAP {shown}")
-        if self.settings.keep_best:
-            self.state.save_best(values.get(self.ranker.spec.primary_task, -1.0))
-        return values
+        self._map_note = f"  mAP {shown}"
+        progress.say(f"epoch {epoch}/{self.settings.epochs}: validation mAP {shown}")
+        keep = self.settings.keep_best or self.settings.patience > 0
+        self.state.note_validation(values.get(self.ranker.spec.primary_task, -1.0), epoch, keep)

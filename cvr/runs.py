@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import fcntl
 import importlib.metadata
 import json
 import platform
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,34 +57,50 @@ def versions() -> dict[str, str]:
     return found
 
 
-def start_run(folder: Path, spec_text: str, info: dict[str, Any]) -> None:
+def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence[str] = ()) -> None:
     """Marks a folder as a run in progress: spec and `run.json` with status `training`.
 
-    A run that was interrupted keeps its start; one that differs in flags, data or spec raises CvrError naming the differences, and so does
-    a finished one.
+    A run that was interrupted keeps its start. One that differs in flags, data or spec raises CvrError naming the differences, and so does
+    a finished one; flags in `free` may differ, which is said on stderr.
     """
     path = folder / RUN_FILE
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if before["status"] == "finished":
-            raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
-        changed = _changes(before, info)
-        if changed:
-            raise CvrError(
-                f"--output={folder} holds an interrupted run with other settings ({'; '.join(changed)}); "
-                "give the same settings to resume it, or another --output"
-            )
+    if not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
+        created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        publish_json(path, {"status": "training", "created": created, **info})
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
-    created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    publish_json(path, {"status": "training", "created": created, **info})
+    before = json.loads(path.read_text(encoding="utf-8"))
+    if before["status"] == "finished":
+        raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
+    changed = _changes(before, info)
+    refused = [text for key, text in changed.items() if key not in free]
+    if refused:
+        raise CvrError(
+            f"--output={folder} holds an interrupted run with other settings ({'; '.join(refused)}); "
+            "give the same settings to resume it, or another --output"
+        )
+    for text in changed.values():
+        print(f"resuming with another {text}", file=sys.stderr, flush=True)
 
 
-def _changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
     flat_before = {**before.get("flags", {}), "data": before.get("data"), "spec": before.get("spec_fingerprint")}
     flat_now = {**now.get("flags", {}), "data": now.get("data"), "spec": now.get("spec_fingerprint")}
-    return [f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in flat_now if flat_before.get(key) != flat_now[key]]
+    keys = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
+    return {key: f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in keys}
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Inside, no other process of this machine trains in the folder; one that is killed gives it up. Raises CvrError if one does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CvrError(f"another process trains in --output={folder}; wait for it, stop it, or choose another folder") from error
+        yield
 
 
 def finish_run(folder: Path, results: dict[str, Any]) -> None:
@@ -106,7 +126,7 @@ def load_ranker(folder: str | Path) -> tuple[Ranker, Run]:
     run = load_run(folder)
     ranker = build_ranker(run.spec, run.config, dummy_batch(run.spec))
     try:
-        status = tf.train.Checkpoint(model=ranker).restore(run.checkpoint)
+        status = tf.train.Checkpoint(model=ranker).read(run.checkpoint)
         status.assert_existing_objects_matched()
         status.expect_partial()  # the optimizer's state stays on disk
     except (AssertionError, ValueError, tf.errors.OpError) as error:

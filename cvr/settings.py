@@ -7,11 +7,15 @@ import math
 from collections.abc import Sequence
 
 from cvr.data import Budget
+from cvr.optimizers import OptimizerConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """How to train. Rates are peaks of the warm-up and cosine schedule; `warmup_share` is a share of the first epoch."""
+    """How to train. Rates are peaks of the warm-up and cosine schedule; `warmup_share` is a share of the first epoch.
+
+    `patience` is in epochs without a better validation, 0 for no end before the last; `profile_steps` are the first and the last step.
+    """
 
     epochs: int
     learning_rate: float
@@ -19,11 +23,22 @@ class Settings:
     warmup_share: float = 0.1
     weight_decay: float = 0.0
     row_decay: float = 0.0
+    table_optimizer: str = "lazy_adam"
+    clip_norm: float = 0.0
+    jit_compile: bool = False
     seed: int = 0
     shuffle_buffer: int = 20_000
     checkpoint_every: int = 500
     keep_checkpoints: int = 3
     keep_best: bool = False
+    patience: int = 0
+    histograms_every: int = 0
+    profile_steps: tuple[int, int] | None = None
+
+    @property
+    def optimizer(self) -> OptimizerConfig:
+        """What the optimizer is made of, beside its rates."""
+        return OptimizerConfig(self.table_optimizer, self.weight_decay, self.row_decay, self.clip_norm, by_sorting=self.jit_compile)
 
 
 @dataclasses.dataclass(frozen=True)

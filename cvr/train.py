@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from absl import flags
 
 from cvr import runs, statistics, train_flags
-from cvr.data import Budget, dummy_batch, split_files
+from cvr.data import Budget, batches, dummy_batch, split_files
 from cvr.errors import CvrError, run_main
-from cvr.flops import cost_of
+from cvr.flops import Cost, cost_of
 from cvr.loop import Trainer
+from cvr.losses import listwise_losses
 from cvr.manifest import Manifest, load_manifest
 from cvr.ranker import Ranker, build_ranker
+from cvr.reading import iterate
 from cvr.schema import FeatureSpec, load_spec
 from cvr.settings import TrainingData
+from cvr.stopping import Stopped
 
 FLAGS = flags.FLAGS
 
@@ -53,12 +59,20 @@ def load_data(manifest: Manifest) -> TrainingData:
 
 
 def check_tasks(spec: FeatureSpec, manifest: Manifest) -> None:
-    """Raises CvrError for a task without any positive in the training lists: its loss would be 0 for ever."""
+    """Raises CvrError for a task without any positive in the training lists, whose loss would be 0 for ever, and for a choice of the best
+    epoch without lists that tell which one it is."""
     for task in spec.task_names:
         if not sum(manifest.split(name).labels.get(task, 0) for name in FLAGS.train_splits):
             raise CvrError(
                 f"task {task!r} has no positive label in the splits {FLAGS.train_splits}; "
                 "check its events and window in the spec, or remove the task"
+            )
+    if FLAGS.keep_best or FLAGS.patience:
+        split, task = FLAGS.validation_split, spec.primary_task
+        if not split or not manifest.split(split).labels.get(task, 0):
+            raise CvrError(
+                f"--keep_best and --patience go by the validation mAP of the primary task {task!r}, and --validation_split={split!r} "
+                "has no list with a positive of it"
             )
 
 
@@ -83,6 +97,44 @@ def set_up_tensorflow() -> None:
         tf.config.experimental.enable_op_determinism()
 
 
+def describe_run(names: list[str], spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> dict[str, Any]:
+    """What `run.json` says of a run from its start."""
+    return {
+        "flags": train_flags.recorded(names),
+        "versions": runs.versions(),
+        "data": manifest.data_fingerprint(),
+        "dataset": manifest.dataset,
+        "spec_fingerprint": spec.fingerprint,
+        "model": dataclasses.asdict(train_flags.ranker_config()),
+        "tasks": list(spec.task_names),
+        "primary_task": spec.primary_task,
+        "lists": data.lists,
+        "items": data.items,
+    }
+
+
+def try_out(ranker: Ranker, data: TrainingData) -> str:
+    """Reads the first batch and scores it: the losses of a model that has learned nothing. Raises CvrError on unreadable records."""
+    dataset = batches(ranker.spec, data.train, data.budget)
+    batch = next(iterate(dataset, ranker.spec, data.train))
+    losses = listwise_losses(ranker(batch), batch, data.max_list_size).numpy()
+    items, lists = int(tf.reduce_sum(batch["list_size"])), int(tf.math.count_nonzero(batch["list_size"]))
+    shown = " ".join(f"{task} {loss:.4f}" for task, loss in zip(ranker.task_names, losses, strict=True))
+    return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists; loss {shown}"
+
+
+def train(ranker: Ranker, cost: Cost, data: TrainingData, output: Path) -> None:
+    """Trains to the end and marks the run as finished."""
+    forward = cost.flops_per_item + cost.flops_per_list * data.lists / data.items
+    trainer = Trainer(ranker, data, train_flags.settings(), output, flops_per_item=3.0 * forward)  # backward: twice the forward products
+    results = trainer.run()
+    chosen = trainer.state.best_prefix if FLAGS.keep_best or FLAGS.patience else trainer.state.latest_prefix
+    assert chosen is not None  # each epoch ends with a checkpoint, and check_tasks saw that validation has one to choose by
+    results["checkpoint"] = str(Path(chosen).relative_to(output))
+    runs.finish_run(output, {**results, **dataclasses.asdict(cost)})
+    print(f"trained {results['steps']} steps at {results['items_per_second_train']:,.0f} items/s; run in {output}")
+
+
 def main(argv: Sequence[str], names: list[str]) -> int:
     """Builds, trains and reports; `names` are the job's flags."""
     del argv
@@ -90,34 +142,22 @@ def main(argv: Sequence[str], names: list[str]) -> int:
     manifest = load_manifest(FLAGS.lists)
     spec, spec_text = choose_spec(manifest)
     check_tasks(spec, manifest)
-    data = load_data(manifest)
-    output = Path(FLAGS.output)
-    if not FLAGS.dry_run:
-        info = {
-            "flags": train_flags.recorded(names),
-            "versions": runs.versions(),
-            "data": manifest.data_fingerprint(),
-            "dataset": manifest.dataset,
-            "spec_fingerprint": spec.fingerprint,
-            "model": dataclasses.asdict(train_flags.ranker_config()),
-            "tasks": list(spec.task_names),
-            "primary_task": spec.primary_task,
-            "lists": data.lists,
-            "items": data.items,
-        }
-        runs.start_run(output, spec_text, info)
-    ranker = prepare(spec, manifest, data)
-    cost = cost_of(ranker)
-    print(f"{FLAGS.backbone} on {data.lists:,} lists, {data.items:,} items\n{cost.describe()}", flush=True)
-    if FLAGS.dry_run:
-        return 0
-    trainer = Trainer(ranker, data, train_flags.settings(), output)
-    results = trainer.run()
-    prefix = (trainer.state.best_prefix if FLAGS.keep_best else None) or trainer.state.latest_prefix
-    assert prefix is not None  # each epoch ends with a checkpoint
-    results["checkpoint"] = str(Path(prefix).relative_to(output))
-    runs.finish_run(output, {**results, **dataclasses.asdict(cost)})
-    print(f"trained {results['steps']} steps at {results['items_per_second_train']:,.0f} items/s; run in {output}")
+    data, output = load_data(manifest), Path(FLAGS.output)
+    train_flags.settings()
+    with contextlib.nullcontext() if FLAGS.dry_run else runs.alone_in(output):
+        if not FLAGS.dry_run:
+            runs.start_run(output, spec_text, describe_run(names, spec, manifest, data), train_flags.FREE)
+        ranker = prepare(spec, manifest, data)
+        cost = cost_of(ranker)
+        print(f"{FLAGS.backbone} on {data.lists:,} lists, {data.items:,} items\n{cost.describe()}", flush=True)
+        if FLAGS.dry_run:
+            print(try_out(ranker, data))
+            return 0
+        try:
+            train(ranker, cost, data, output)
+        except Stopped as stopped:
+            print(f"stopped by {stopped} and saved; the same command resumes at this step", file=sys.stderr)
+            return stopped.exit_code
     return 0
 
 

@@ -9,13 +9,17 @@ from absl import flags
 
 from cvr import backbones
 from cvr.backbone_flags import backbone_values, define_backbone_flags
+from cvr.errors import CvrError
+from cvr.optimizers import TABLE_OPTIMIZERS
 from cvr.ranker import RankerConfig
 from cvr.settings import Settings
 
 FLAGS = flags.FLAGS
 
-NOT_SETTINGS = ("output", "lists", "dry_run", "threads")
-"""Flags that may differ when an interrupted run is resumed."""
+FREE = ("checkpoint_every", "keep_checkpoints", "histograms_every", "profile_steps", "threads")
+"""Flags that may differ when an interrupted run is resumed: they do not change what is trained."""
+PLACES = ("output", "lists", "dry_run")
+"""Flags that a run does not record."""
 
 
 def define_flags() -> list[str]:
@@ -26,7 +30,7 @@ def define_flags() -> list[str]:
     flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
-    flags.DEFINE_bool("dry_run", False, "Build everything, print the costs and stop.")
+    flags.DEFINE_bool("dry_run", False, "Build everything, read a batch, score it, print the costs and stop.")
     flags.DEFINE_bool("deterministic", False, "Bit-identical results on the same machine and versions; slower.")
     flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)
     _define_model_flags()
@@ -53,15 +57,21 @@ def _define_training_flags() -> None:
     flags.DEFINE_float("warmup_share", 0.1, "Share of the first epoch in which the rate rises.", lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay of the dense weights.", lower_bound=0.0)
     flags.DEFINE_float("row_decay", 0.0, "Decoupled decay of the embedding rows that a batch uses.", lower_bound=0.0)
+    flags.DEFINE_enum("table_optimizer", "lazy_adam", list(TABLE_OPTIMIZERS), "Optimizer of the embedding tables.")
+    flags.DEFINE_float("clip_norm", 0.0, "Cuts the gradients of all variables to this global norm; 0 does not.", lower_bound=0.0)
+    flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("shuffle_buffer", 20_000, "Lists in the shuffle buffer.", lower_bound=1)
     flags.DEFINE_integer("checkpoint_every", 500, "Steps between checkpoints.", lower_bound=1)
     flags.DEFINE_integer("keep_checkpoints", 3, "Checkpoints to keep.", lower_bound=1)
     flags.DEFINE_bool("keep_best", False, "Use the epoch with the best validation mAP of the primary task instead of the last.")
+    flags.DEFINE_integer("patience", 0, "Stop after so many epochs without a better validation, with --keep_best; 0 never.", lower_bound=0)
+    flags.DEFINE_integer("histograms_every", 0, "Steps between histograms of the weights in TensorBoard; 0 for none.", lower_bound=0)
+    flags.DEFINE_string("profile_steps", None, "first:last, the steps of which TensorBoard gets a profile.")
 
 
 def recorded(names: list[str]) -> dict[str, Any]:
-    """The values of those flags that a run records and that must not change when it is resumed."""
-    return {name: FLAGS[name].value for name in names if name not in NOT_SETTINGS}
+    """The values of those flags that a run records: only those in FREE may change when it is resumed."""
+    return {name: FLAGS[name].value for name in names if name not in PLACES}
 
 
 def ranker_config() -> RankerConfig:
@@ -76,4 +86,15 @@ def settings() -> Settings:
     values = {field.name: FLAGS[field.name].value for field in dataclasses.fields(Settings)}
     if values["table_learning_rate"] is None:
         values["table_learning_rate"] = FLAGS.learning_rate
+    values["profile_steps"] = _step_range(FLAGS.profile_steps)
     return Settings(**values)
+
+
+def _step_range(text: str | None) -> tuple[int, int] | None:
+    """`3:7` -> (3, 7). Raises CvrError for anything else."""
+    if not text:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last)):
+        raise CvrError(f"--profile_steps={text}: give the first and the last step, such as 100:110")
+    return int(first), int(last)

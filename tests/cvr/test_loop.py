@@ -32,7 +32,7 @@ def trainer(lists: Path, tmp_path: Path) -> Trainer:
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_advice(trainer: Trainer) -> None:
     trainer.ranker.head.logit_kernel.assign(np.full(trainer.ranker.head.logit_kernel.shape, np.nan))
-    with pytest.raises(CvrError, match=r"the loss is not finite near step 1 \(epoch 1.*lower --learning_rate"):
+    with pytest.raises(CvrError, match=r"the loss is not finite \(purchase nan.* at step 1 \(epoch 1, batch 1\).*lower --learning_rate"):
         trainer.run()
 
 

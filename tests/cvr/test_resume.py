@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
 from cvr.errors import CvrError
-from cvr.loop import Trainer
 from cvr.runs import load_run
 from tests.cvr.jobs import message, small_model, train_job
 
@@ -62,21 +61,17 @@ def whole(lists: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _train_until(step: int, *arguments: str) -> None:
-    """Trains and is interrupted where step number `step` would begin."""
-    compile_step = Trainer._compile_step
+    """Trains and is lost after step number `step`."""
+    advance = TrainingState.advance
 
-    def guarded(self: Trainer, dataset: tf.data.Dataset) -> Callable:
-        compiled = compile_step(self, dataset)
-
-        def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-            if int(self.state.step.numpy()) == step:
-                raise _Interrupted
-            return compiled(batch)
-
-        return train_step
+    def guarded(self: TrainingState) -> int:
+        done = advance(self)
+        if done == step:
+            raise _Interrupted
+        return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "_compile_step", guarded)
+        patch.setattr(TrainingState, "advance", guarded)
         with pytest.raises(_Interrupted):
             train_job(*arguments)
 
@@ -148,12 +143,13 @@ def test_the_best_model_is_kept_beside_the_latest(tmp_path: Path) -> None:
     state = TrainingState(tmp_path, model, tf.keras.optimizers.SGD(), keep=2)
     assert state.best_prefix is None
     state.step.assign(1)
-    best = state.save_best(0.5)
+    state.note_validation(0.5, epoch=1, save=True)
+    best = state.best_prefix
     model.layers[0].kernel.assign([[2.0]])
     state.step.assign(2)
-    assert state.save_best(0.4) is None
-    assert state.best_prefix == best
-    tf.train.Checkpoint(model=model).restore(best)
+    state.note_validation(0.4, epoch=2, save=True)
+    assert best is not None and state.best_prefix == best
+    tf.train.Checkpoint(model=model).read(best)
     assert model.layers[0].kernel.numpy().tolist() == [[1.0]]
 
 
