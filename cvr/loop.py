@@ -44,7 +44,7 @@ class Trainer:
             settings.optimizer,
         )
         self.guard = LossGuard(len(ranker.task_names))
-        self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size)
+        self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size, settings.objective)
         self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, guard=self.guard)
         self.history = History(folder)
         self._scorer = compile_scorer(ranker)
@@ -164,7 +164,8 @@ class Trainer:
         self._check_losses()
         step = self._steps_done
         losses = dict(zip(self.ranker.task_names, map(float, self.guard.take()), strict=True))
-        self.history.train(step, self._epochs_done + 1, losses, {"learning_rate": float(self.schedule(step)), **progress.values()})
+        values = {"learning_rate": float(self.schedule(step)), **progress.values(), **self.step.gate_use.values(self.ranker.task_names)}
+        self.history.train(step, self._epochs_done + 1, losses, values)
         self._loss_note = "loss " + " ".join(f"{task} {value:.4f}" for task, value in losses.items())
 
     def _validate(self, epoch: int, progress: Progress, stop: StopRequest) -> None:

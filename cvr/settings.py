@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 from cvr.data import Budget
+from cvr.losses import Loss
 from cvr.optimizers import OptimizerConfig
 
 
@@ -26,6 +27,9 @@ class Settings:
     table_optimizer: str = "lazy_adam"
     clip_norm: float = 0.0
     jit_compile: bool = False
+    loss: str = "softmax"
+    anchor_label: float = 1.0
+    listwise_share: float = 0.5
     seed: int = 0
     shuffle_buffer: int = 20_000
     checkpoint_every: int = 500
@@ -34,6 +38,11 @@ class Settings:
     patience: int = 0
     histograms_every: int = 0
     profile_steps: tuple[int, int] | None = None
+
+    @property
+    def objective(self) -> Loss:
+        """The loss of each task."""
+        return Loss(self.loss, self.anchor_label, self.listwise_share)
 
     @property
     def optimizer(self) -> OptimizerConfig:

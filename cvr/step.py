@@ -7,8 +7,9 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from cvr.data import Batch
+from cvr.gates import GateUse
 from cvr.guard import LossGuard
-from cvr.losses import listwise_losses
+from cvr.losses import Loss, listwise_losses
 from cvr.optimizers import RankerOptimizer
 from cvr.ranker import Ranker
 
@@ -16,9 +17,10 @@ from cvr.ranker import Ranker
 class TrainingStep:
     """What happens to one batch; a graph of it is traced once by `compile`."""
 
-    def __init__(self, ranker: Ranker, optimizer: RankerOptimizer, guard: LossGuard, max_list_size: int) -> None:
+    def __init__(self, ranker: Ranker, optimizer: RankerOptimizer, guard: LossGuard, max_list_size: int, loss: Loss) -> None:
         self.ranker, self.optimizer, self.guard = ranker, optimizer, guard
-        self.max_list_size = max_list_size
+        self.max_list_size, self.loss = max_list_size, loss
+        self.gate_use = GateUse(ranker.head)
 
     def compile(self, dataset: tf.data.Dataset, jit_compile: bool = False) -> Callable[[Batch], tf.Tensor]:
         """The step as one graph: the signature leaves open what differs between batches, the number of bagged ids.
@@ -31,7 +33,9 @@ class TrainingStep:
 
     def losses(self, batch: Batch, training: bool) -> tf.Tensor:
         """Loss of each task `[T]`."""
-        return listwise_losses(self.ranker(batch, training=training), batch, self.max_list_size)
+        logits, gates = self.ranker(batch, training=training, with_gates=True)
+        self.gate_use.watch(gates, batch["item_mask"])
+        return listwise_losses(logits, batch, self.max_list_size, self.loss)
 
     def __call__(self, batch: Batch) -> tf.Tensor:
         """Trains on one batch; returns the loss of each task `[T]`."""

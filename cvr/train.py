@@ -85,7 +85,15 @@ def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker
         layer.set_statistics(found)
     for name, counts in statistics.row_counts(ranker.extraction, data.train, data.budget).items():
         ranker.extraction.shrunk_tables[name].set_counts(counts)
+    if ranker.config.logit_bias:
+        ranker.head.logit_bias.assign(first_biases(spec, manifest, data.items))
     return ranker
+
+
+def first_biases(spec: FeatureSpec, manifest: Manifest, items: int) -> list[float]:
+    """The bias of each task's logit that fits its share of positives in the training lists: a loss with a level starts there."""
+    positives = [sum(manifest.split(name).labels[task] for name in FLAGS.train_splits) for task in spec.task_names]
+    return [train_flags.settings().objective.first_bias(count / items) for count in positives]
 
 
 def set_up_tensorflow() -> None:
@@ -110,6 +118,7 @@ def describe_run(names: list[str], spec: FeatureSpec, manifest: Manifest, data: 
         "primary_task": spec.primary_task,
         "lists": data.lists,
         "items": data.items,
+        "last_training_time": max((manifest.split(name).last_time or 0 for name in FLAGS.train_splits)) or None,
     }
 
 
@@ -117,7 +126,7 @@ def try_out(ranker: Ranker, data: TrainingData) -> str:
     """Reads the first batch and scores it: the losses of a model that has learned nothing. Raises CvrError on unreadable records."""
     dataset = batches(ranker.spec, data.train, data.budget)
     batch = next(iterate(dataset, ranker.spec, data.train))
-    losses = listwise_losses(ranker(batch), batch, data.max_list_size).numpy()
+    losses = listwise_losses(ranker(batch), batch, data.max_list_size, train_flags.settings().objective).numpy()
     items, lists = int(tf.reduce_sum(batch["list_size"])), int(tf.math.count_nonzero(batch["list_size"]))
     shown = " ".join(f"{task} {loss:.4f}" for task, loss in zip(ranker.task_names, losses, strict=True))
     return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists; loss {shown}"

@@ -10,6 +10,7 @@ from absl import flags
 from cvr import backbones
 from cvr.backbone_flags import backbone_values, define_backbone_flags
 from cvr.errors import CvrError
+from cvr.losses import LOSSES, Loss
 from cvr.optimizers import TABLE_OPTIMIZERS
 from cvr.ranker import RankerConfig
 from cvr.settings import Settings
@@ -50,6 +51,9 @@ def _define_model_flags() -> None:
 
 
 def _define_training_flags() -> None:
+    flags.DEFINE_enum("loss", "softmax", list(LOSSES), "Loss of each task (docs/modelers.md).")
+    flags.DEFINE_float("anchor_label", 1.0, "y0 of --loss=calibrated_softmax: the weight of its virtual item; above 0.")
+    flags.DEFINE_float("listwise_share", 0.5, "alpha of --loss=regression_compatible: its listwise part.", lower_bound=0.0, upper_bound=1.0)
     flags.DEFINE_integer("epochs", 3, "Passes over the training lists.", lower_bound=1)
     flags.DEFINE_integer("batch_items", 2048, "Items per batch.", lower_bound=1)
     flags.DEFINE_float("learning_rate", 1e-3, "Peak rate of the dense weights.", lower_bound=0.0)
@@ -78,7 +82,8 @@ def ranker_config() -> RankerConfig:
     """The ranker that the flags ask for. Raises CvrError for a scaling factor or variant that the backbone lacks."""
     config = backbones.make_config(FLAGS.backbone, backbone_values(), FLAGS.variant)
     names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "seed")
-    return RankerConfig(backbone_config=dataclasses.asdict(config), **{name: FLAGS[name].value for name in names})
+    values = {name: FLAGS[name].value for name in names}
+    return RankerConfig(backbone_config=dataclasses.asdict(config), logit_bias=Loss(FLAGS.loss).fixes_level, **values)
 
 
 def settings() -> Settings:
