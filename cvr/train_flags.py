@@ -23,11 +23,11 @@ PLACES = ("output", "lists", "dry_run")
 """Flags that a run does not record."""
 
 
-def define_flags() -> list[str]:
-    """Defines the job's flags; returns their names."""
+def define_flags(needs_data: bool = True) -> list[str]:
+    """Defines the job's flags, --lists and --output required where it needs data; returns their names."""
     before = set(FLAGS)
-    flags.DEFINE_string("lists", None, "Folder of list records (output of pipelines.build_lists).", required=True)
-    flags.DEFINE_string("output", None, "Folder of the run; must not hold a finished one.", required=True)
+    flags.DEFINE_string("lists", None, "Folder of list records (output of pipelines.build_lists).", required=needs_data)
+    flags.DEFINE_string("output", None, "Folder of the run; must not hold a finished one.", required=needs_data)
     flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
