@@ -92,7 +92,7 @@ def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker
 
 def first_biases(spec: FeatureSpec, manifest: Manifest, items: int) -> list[float]:
     """The bias of each task's logit that fits its share of positives in the training lists: a loss with a level starts there."""
-    positives = [sum(manifest.split(name).labels[task] for name in FLAGS.train_splits) for task in spec.task_names]
+    positives = [sum(manifest.split(name).labels.get(task, 0) for name in FLAGS.train_splits) for task in spec.task_names]
     return [train_flags.settings().objective.first_bias(count / items) for count in positives]
 
 
