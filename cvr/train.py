@@ -118,7 +118,7 @@ def describe_run(names: list[str], spec: FeatureSpec, manifest: Manifest, data: 
         "primary_task": spec.primary_task,
         "lists": data.lists,
         "items": data.items,
-        "last_training_time": max((manifest.split(name).last_time or 0 for name in FLAGS.train_splits)) or None,
+        "last_training_time": max(manifest.split(name).last_time or 0 for name in FLAGS.train_splits) or None,
     }
 
 
