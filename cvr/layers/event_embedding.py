@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import tensorflow as tf
 
 from cvr import transforms
@@ -33,7 +35,7 @@ class EventEmbedding(tf.keras.layers.Layer):
 
     def trace(self, item_vectors: tf.Tensor, item: tf.Tensor, action: tf.Tensor, age: tf.Tensor) -> dict[str, tf.Tensor]:
         """Each step by name: `bucket` of the age int32 `[B, K]`, `action` and `age` vectors, `output` `[B, K, dim]`."""
-        buckets = tf.cast(tf.math.log1p(tf.maximum(age, 0.0)) / tf.math.log(2.0), tf.int32)
+        buckets = tf.cast(tf.math.log1p(tf.maximum(age, 0.0)) / math.log(2.0), tf.int32)
         buckets = tf.minimum(buckets, AGE_BUCKETS - 1)
         # one-hot products, not gathers: the tables are tiny, and their gradients stay dense
         actions = tf.one_hot(action, self.actions + transforms.RESERVED_ROWS, dtype=item_vectors.dtype)

@@ -35,8 +35,8 @@ class IdEmbedding(tf.keras.layers.Layer):
     ) -> tf.Tensor:
         """Average of each bag's vectors (PAPERS R5): values int64 [M], their bag int32 [M] (ascending) -> `[count, dim]`.
 
-        The average is over a bag's own ids, never over padding; a bag without ids (a padding row) gives the zero vector. `options` are those
-        of the method's look-up.
+        The average is over a bag's own ids, never over padding; a bag without ids (a padding row) gives the zero vector. `options` are
+        those of the method's look-up.
         """
         vectors = tf.cast(self(values, **options), self.variable_dtype)  # sums of bfloat16 would lose the small ones
         totals = tf.math.unsorted_segment_sum(vectors, rows, count)

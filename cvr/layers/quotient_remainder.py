@@ -7,8 +7,6 @@ import tensorflow as tf
 from cvr import transforms
 from cvr.layers.id_embedding import IdEmbedding, vectors_of
 
-_START = tf.keras.initializers.RandomUniform(0.5, 1.5)
-
 
 @tf.keras.utils.register_keras_serializable("cvr")
 class QuotientRemainder(IdEmbedding):
@@ -32,8 +30,8 @@ class QuotientRemainder(IdEmbedding):
         """Makes Q [ceil(buckets / c) + 4, dim] and R [c + 4, dim]."""
         rows = -(-self.buckets // self.collisions) + transforms.RESERVED_ROWS
         self.quotient = self.add_weight("quotient", shape=[rows, self.dim], initializer="uniform")
-        rows = self.collisions + transforms.RESERVED_ROWS
-        self.remainder = self.add_weight("remainder", shape=[rows, self.dim], initializer=_START)
+        rows, start = self.collisions + transforms.RESERVED_ROWS, tf.keras.initializers.RandomUniform(0.5, 1.5)
+        self.remainder = self.add_weight("remainder", shape=[rows, self.dim], initializer=start)
         super().build(input_shape)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:

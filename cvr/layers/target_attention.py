@@ -37,15 +37,14 @@ class TargetAttention(tf.keras.layers.Layer):
     def trace(
         self, queries: tf.Tensor, events: tf.Tensor, real: tf.Tensor, match: tf.Tensor, list_index: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        """Each step by name: `logits` a `[N, K + 1]` and `weights` softmax(a), the empty slot last, `seen` and `output` `[N, dim]`."""
+        """Each step by name: `logits` a of events `[N, K]`, `weights`, the empty slot last, `[N, K + 1]`, `seen`, `output` `[N, dim]`."""
         keys = tf.gather(tf.matmul(events, self.key_kernel), list_index)
         values = tf.gather(tf.matmul(events, self.value_kernel), list_index)
         bias = tf.gather(tf.linalg.matvec(events, self.event_bias), list_index)
         matched = tf.cast(match, events.dtype)
         logits = tf.linalg.matvec(keys, tf.matmul(queries, self.query_kernel)) / self.dim**0.5 + bias + self.match_bias * matched
-        logits = tf.where(tf.gather(real, list_index), logits, tf.constant(-1e9, logits.dtype))
-        logits = tf.concat([logits, tf.zeros_like(logits[:, :1])], axis=1)
-        weights = tf.nn.softmax(logits, axis=1)
+        shown = tf.where(tf.gather(real, list_index), logits, tf.constant(-1e9, logits.dtype))
+        weights = tf.nn.softmax(tf.concat([shown, tf.zeros_like(shown[:, :1])], axis=1))
         seen = tf.linalg.matvec(values, weights[:, :-1], transpose_a=True)
         matched_weight = tf.reduce_sum(weights[:, :-1] * matched, axis=1, keepdims=True)
         output = seen + matched_weight * self.match_value + weights[:, -1:] * self.empty

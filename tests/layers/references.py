@@ -34,3 +34,17 @@ def softmax(x: np.ndarray) -> np.ndarray:
     """exp(x) over its sum along the last axis."""
     powers = np.exp(x - x.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def salted_row(number: int, buckets: int, salt: int) -> int:
+    """4 + h mod buckets for an id and a 64-bit salt: h = mix(mix(id ^ salt)), mix(x) = x' ^ (x' >> 32), x' = x * 0x9E3779B97F4A7C15.
+
+    In whole numbers: 64 bits, whose highest is a sign when the remainder is taken.
+    """
+    if number < 4:
+        return number
+    hashed = number ^ salt
+    for _ in range(2):
+        hashed = hashed * 0x9E3779B97F4A7C15 % 2**64
+        hashed ^= hashed >> 32
+    return 4 + (hashed - 2**64 if hashed >= 2**63 else hashed) % buckets

@@ -7,40 +7,41 @@ import pytest
 import tensorflow as tf
 
 from cvr.layers.projection import InputProjection
-
-INDEX = [0, 0, 1, 2, 2]
-
-
-def _inputs() -> tuple[tf.Tensor, tf.Tensor]:
-    source = np.random.default_rng(0)
-    return tf.constant(source.normal(0, 1, (3, 4)), tf.float32), tf.constant(source.normal(0, 1, (5, 6)), tf.float32)
+from tests.layers.case import Arrays, LayerCase
+from tests.layers.references import relu
 
 
-@pytest.fixture
-def layer() -> InputProjection:
-    made = InputProjection({"cross": 7, "deep": 2})
-    made(_inputs(), list_index=tf.constant(INDEX))
-    made.bias.assign(np.linspace(-1, 1, 9))
-    return made
+class TestInputProjection(LayerCase):
+    def make(self) -> InputProjection:
+        return InputProjection({"cross": 7, "deep": 2})
+
+    def inputs(self, source: np.random.Generator) -> Arrays:
+        lists, items = source.normal(0, 1, (3, 4)), source.normal(0, 1, (5, 6))
+        return {"context": lists, "items": items, "list_index": np.array([0, 0, 1, 2, 2])}
+
+    def arguments(self, tensors: list) -> tuple:
+        return (tuple(tensors[:2]), tensors[2])
+
+    def result(self, found: dict[str, tf.Tensor]) -> tf.Tensor:
+        assert list(found) == ["cross", "deep"] and [view.shape[1] for view in found.values()] == [7, 2]
+        return tf.concat(list(found.values()), axis=1)
+
+    def rows(self, inputs: Arrays, order: np.ndarray) -> Arrays:
+        return {**inputs, "items": inputs["items"][order], "list_index": inputs["list_index"][order]}
+
+    def reference(self, weights: Arrays, inputs: Arrays) -> Arrays:
+        context = inputs["context"] @ weights["context_kernel"]
+        joined = np.concatenate([inputs["context"][inputs["list_index"]], inputs["items"]], axis=1)
+        total = joined @ np.concatenate([weights["context_kernel"], weights["item_kernel"]]) + weights["bias"]
+        return {"context": context, "total": total, "output": relu(total)}
 
 
-def test_equals_one_dense_layer(layer: InputProjection) -> None:
-    context, items = (x.numpy().astype(np.float64) for x in _inputs())
-    kernel = np.concatenate([layer.context_kernel.numpy(), layer.item_kernel.numpy()])
-    joined = np.concatenate([context[INDEX], items], axis=1)
-    expected = np.maximum(joined @ kernel + layer.bias.numpy(), 0.0)
-    views = layer(_inputs(), list_index=tf.constant(INDEX))
-    assert list(views) == ["cross", "deep"]
-    np.testing.assert_allclose(views["cross"], expected[:, :7], rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(views["deep"], expected[:, 7:], rtol=1e-4, atol=1e-5)
-
-
-def test_in_two_steps_and_for_one_list(layer: InputProjection) -> None:
-    context, items = _inputs()
-    whole = layer((context, items), list_index=tf.constant(INDEX))
+def test_in_two_steps_and_for_one_list() -> None:
+    case = TestInputProjection()
+    layer, inputs = case.build(), case.stored("inputs")
+    context, items = (tf.constant(inputs[name], tf.float32) for name in ("context", "items"))
     one = layer.finish(layer.project_context(context)[:1], items[:2])
-    for name, view in one.items():
-        np.testing.assert_allclose(view, whole[name][:2], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(case.result(one), case._run(layer, inputs)[:2], rtol=1e-5, atol=1e-6)
 
 
 def test_initial_spread_is_that_of_the_concatenation() -> None:

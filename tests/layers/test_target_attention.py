@@ -4,75 +4,88 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from cvr.layers.target_attention import TargetAttention
-from tests.layers.gradients import assert_gradients, float64
+from tests.layers.case import Arrays, LayerCase
 
-INDEX = np.array([0, 0, 1, 2])
-REAL = np.array([[True, True, False], [True, True, True], [False, False, False]])
-MATCH = np.array([[False, True, False], [True, False, False], [False, False, False], [False, False, False]])
-Arguments = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
+DIM = 4
+ITEM_INPUTS = ("queries", "match", "list_index")
 
 
-def _arguments(dtype: tf.DType = tf.float32, padding: int = 0) -> Arguments:
-    source = np.random.default_rng(0)
-    queries, events = source.normal(0, 1, (4, 5)), source.normal(0, 1, (3, 3, 5))
-    wide = [(0, 0), (0, padding)]
-    return (
-        tf.constant(queries, dtype),
-        tf.constant(np.pad(events, [*wide, (0, 0)]), dtype),
-        tf.constant(np.pad(REAL, wide)),
-        tf.constant(np.pad(MATCH, wide)),
-        tf.constant(INDEX, tf.int32),
-    )
+class TestTargetAttention(LayerCase):
+    """Two items of a list with two events, one with three, one with none, whose items match some of them."""
+
+    def make(self) -> TargetAttention:
+        return TargetAttention(DIM)
+
+    def inputs(self, source: np.random.Generator) -> Arrays:
+        return {
+            "queries": source.normal(0, 1, (4, 5)),
+            "events": source.normal(0, 1, (3, 3, 5)),
+            "real": np.array([[True, True, False], [True, True, True], [False, False, False]]),
+            "match": np.array([[False, True, False], [True, False, False], [False, True, True], [False, False, False]]),
+            "list_index": np.array([0, 0, 1, 2]),
+        }
+
+    def arguments(self, tensors: list) -> tuple:
+        return tuple(tensors)
+
+    def rows(self, inputs: Arrays, order: np.ndarray) -> Arrays:
+        return {name: value[order] if name in ITEM_INPUTS else value for name, value in inputs.items()}
+
+    def reference(self, weights: Arrays, inputs: Arrays) -> Arrays:
+        count, length = inputs["match"].shape
+        steps = {
+            "logits": np.zeros((count, length)),
+            "weights": np.zeros((count, length + 1)),
+            "seen": np.zeros((count, DIM)),
+            "output": np.zeros((count, DIM)),
+        }
+        for i, row in enumerate(inputs["list_index"]):
+            query = inputs["queries"][i] @ weights["query_kernel"]
+            for k, event in enumerate(inputs["events"][row]):
+                score = query @ (event @ weights["key_kernel"]) / np.sqrt(DIM) + event @ weights["event_bias"]
+                steps["logits"][i, k] = score + weights["match_bias"] * inputs["match"][i, k]
+            powers = np.append(np.exp(steps["logits"][i]) * inputs["real"][row], 1.0)
+            shares = steps["weights"][i] = powers / powers.sum()
+            for k, event in enumerate(inputs["events"][row]):
+                steps["seen"][i] += shares[k] * (event @ weights["value_kernel"])
+            matched = shares[:-1] @ inputs["match"][i]
+            steps["output"][i] = steps["seen"][i] + matched * weights["match_value"] + shares[-1] * weights["empty"]
+        return steps
 
 
-def _build(dtype: tf.DType = tf.float32) -> TargetAttention:
-    layer = TargetAttention(dim=4)
-    layer(*_arguments(dtype))
-    source = np.random.default_rng(1)
-    for variable in layer.trainable_variables:
-        variable.assign(source.normal(0, 0.8, variable.shape))
-    return layer
+@pytest.fixture(scope="module")
+def layer() -> TargetAttention:
+    return TestTargetAttention().build()
 
 
-def _reference(layer: TargetAttention) -> np.ndarray:
-    weight = {v.name.split("/")[-1].split(":")[0]: v.numpy().astype(np.float64) for v in layer.trainable_variables}
-    queries, events = (x.numpy().astype(np.float64) for x in _arguments()[:2])
-    out = []
-    for i, row in enumerate(INDEX):
-        scores, values = [0.0], [weight["empty"]]
-        for k in np.flatnonzero(REAL[row]):
-            event, match = events[row, k], float(MATCH[i, k])
-            scores.append(
-                (queries[i] @ weight["query_kernel"]) @ (event @ weight["key_kernel"]) / 2.0
-                + event @ weight["event_bias"]
-                + match * weight["match_bias"]
-            )
-            values.append(event @ weight["value_kernel"] + match * weight["match_value"])
-        shares = np.exp(scores) / np.exp(scores).sum()
-        out.append(shares @ np.array(values))
-    return np.array(out)
+def _run(layer: TargetAttention, inputs: Arrays) -> np.ndarray:
+    return TestTargetAttention()._run(layer, inputs).numpy()
 
 
-def test_equals_the_equations() -> None:
-    layer = _build()
-    np.testing.assert_allclose(layer(*_arguments()), _reference(layer), rtol=1e-4, atol=1e-5)
+def test_an_empty_history_gives_the_empty_vector(layer: TargetAttention) -> None:
+    np.testing.assert_allclose(_run(layer, TestTargetAttention().stored("inputs"))[3], layer.empty, rtol=1e-6)
 
 
-def test_an_empty_history_gives_the_empty_vector() -> None:
-    layer = _build()
-    np.testing.assert_allclose(layer(*_arguments())[3], layer.empty, rtol=1e-6)
+def test_longer_padding_changes_nothing_whatever_it_holds(layer: TargetAttention) -> None:
+    inputs = TestTargetAttention().stored("inputs")
+    wide = [(0, 0), (0, 6)]
+    longer = {
+        **inputs,
+        "events": np.pad(inputs["events"], [*wide, (0, 0)], constant_values=9.0),
+        "real": np.pad(inputs["real"], wide),
+        "match": np.pad(inputs["match"], wide),
+    }
+    np.testing.assert_allclose(_run(layer, longer), _run(layer, inputs), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("padding", [1, 6])
-def test_longer_padding_changes_nothing(padding: int) -> None:
-    layer = _build()
-    np.testing.assert_allclose(layer(*_arguments(padding=padding)), layer(*_arguments()), rtol=1e-5, atol=1e-6)
+def test_the_order_of_events_does_not_matter(layer: TargetAttention) -> None:
+    inputs = TestTargetAttention().stored("inputs")
+    turned = {name: value[:, ::-1] if name in ("events", "real", "match") else value for name, value in inputs.items()}
+    np.testing.assert_allclose(_run(layer, turned), _run(layer, inputs), rtol=1e-5, atol=1e-6)
 
 
-def test_gradients() -> None:
-    with float64():
-        layer = _build(tf.float64)
-    assert_gradients(lambda: layer(*_arguments(tf.float64)), layer.trainable_variables)
+def test_multiply_adds(layer: TargetAttention) -> None:
+    """Of 7 events of width 5 per list: keys and values 5 x 4, the bias 5; per item: its query 5 x 4, scores and sum 7 x 4."""
+    assert layer.list_multiply_adds(7) == 7 * (2 * 20 + 5) and layer.item_multiply_adds(7) == 20 + 2 * 7 * 4
