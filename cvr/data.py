@@ -40,17 +40,20 @@ class Budget:
     lists: int
 
     @classmethod
-    def for_manifest(cls, manifest: Manifest, splits: Sequence[str], items: int) -> Budget:
-        """A list limit that the item budget reaches first: 1.5 times the mean number of lists, and the empty one.
+    def for_mean(cls, items: int, mean: float) -> Budget:
+        """For lists of `mean` items on average: a list limit that the item budget reaches first, 1.5 times the mean number of lists, and
+        the empty one."""
+        return cls(items=items, lists=int(1.5 * items / mean) + 2)
 
-        Raises CvrError when the longest list does not fit into the budget.
-        """
+    @classmethod
+    def for_manifest(cls, manifest: Manifest, splits: Sequence[str], items: int) -> Budget:
+        """For the lists of some splits. Raises CvrError when the longest list does not fit into the budget."""
         chosen = [manifest.split(name) for name in splits]
         longest = max(split.max_list_size for split in chosen)
         if longest > items:
             raise CvrError(f"--batch_items={items} is smaller than the longest list ({longest} items); raise it to at least {longest}")
         mean = sum(split.items for split in chosen) / sum(split.lists for split in chosen)
-        return cls(items=items, lists=int(1.5 * items / mean) + 2)
+        return cls.for_mean(items, mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,24 +207,28 @@ def batches(
     return dataset.map(_plain(decode), num_parallel_calls=parallel, deterministic=True).prefetch(4)
 
 
-def dummy_batch(spec: FeatureSpec) -> Batch:
-    """A batch of one list with one item, all values unseen: enough to build a model's variables and to trace functions."""
+def dummy_batch(spec: FeatureSpec, lists: int = 1, length: int = 1, bag: int = 1, budget: Budget | None = None) -> Batch:
+    """A batch of `lists` lists of `length` items, all values unseen, `bag` ids in a bag, one event in a history: enough to build a model's
+    variables and to trace functions."""
     layout = records.Layout.of(spec)
-    one, unseen = np.ones(1, np.int64), np.full(1, transforms.UNSEEN)
-    bags = layout.context_ragged + layout.item_ragged
+    items = lists * length
+    bags = {**dict.fromkeys(layout.context_ragged, lists), **dict.fromkeys(layout.item_ragged, items)}
+    unseen = np.full(lists, transforms.UNSEEN)
     columns = records.ListColumns(
-        search_id=np.array([b""], object),
-        time=np.zeros(1, np.int64),
-        lengths=one,
-        item=np.full(1, transforms.FIRST_ID),
-        position=one,
-        labels=np.zeros((1, len(layout.tasks)), np.int64),
-        delay=np.full((1, len(layout.tasks)), -1),
-        popularity=np.zeros(1, np.float32),
-        context_num=np.full((1, len(layout.context_num)), transforms.UNSEEN_VALUE, np.float32),
-        item_num=np.full((1, len(layout.item_num)), transforms.UNSEEN_VALUE, np.float32),
-        cat=dict.fromkeys(layout.context_cat + layout.item_cat, unseen),
-        bags=dict.fromkeys(bags, records.Bag(unseen, one)),
-        sequences=dict.fromkeys(layout.sequences, records.Histories(unseen, unseen, np.zeros(1, np.float32), one)),
+        search_id=np.full(lists, b"", object),
+        time=np.zeros(lists, np.int64),
+        lengths=np.full(lists, length),
+        item=np.full(items, transforms.FIRST_ID),
+        position=np.tile(np.arange(1, length + 1), lists),
+        labels=np.zeros((items, len(layout.tasks)), np.int64),
+        delay=np.full((items, len(layout.tasks)), -1),
+        popularity=np.zeros(items, np.float32),
+        context_num=np.full((lists, len(layout.context_num)), transforms.UNSEEN_VALUE, np.float32),
+        item_num=np.full((items, len(layout.item_num)), transforms.UNSEEN_VALUE, np.float32),
+        cat={**dict.fromkeys(layout.context_cat, unseen), **dict.fromkeys(layout.item_cat, np.full(items, transforms.UNSEEN))},
+        bags={name: records.Bag(np.full(count * bag, transforms.UNSEEN), np.full(count, bag)) for name, count in bags.items()},
+        sequences=dict.fromkeys(
+            layout.sequences, records.Histories(unseen, unseen, np.zeros(lists, np.float32), np.ones(lists, np.int64))
+        ),
     )
-    return assemble(spec, records.parse(spec, tf.constant(records.encode(spec, columns))))
+    return assemble(spec, records.parse(spec, tf.constant(records.encode(spec, columns))), budget)

@@ -97,8 +97,13 @@ def build_ranker(spec: FeatureSpec, config: RankerConfig, batch: Batch) -> Ranke
     """Makes a ranker and all its variables by running it once on `batch`, weights drawn from `config.seed`."""
     tf.keras.utils.set_random_seed(config.seed)
     ranker = Ranker(spec, config)
+    make_variables(ranker, batch)
+    return ranker
+
+
+def make_variables(ranker: Ranker, batch: Batch) -> None:
+    """Makes all variables of a ranker by running it once."""
     context, items = ranker.extract(batch)
     ranker.projection.build((context.shape, items.shape))
     ranker.projection.built = True
     ranker(batch)
-    return ranker
