@@ -4,7 +4,7 @@ A batch is a flat dict of tensors (ARCHITECTURE decision 3): items of all lists 
 
     list_index int32 [N]   item_offset int32 [N]   list_size int32 [B]   item int64 [N]   item_mask float32 [N]
     context_num float32 [B, Cn]   item_num float32 [N, In]   cat/<name> int64 [B] or [N]
-    ragged/<name>/values int64 [M], ragged/<name>/rows int32 [M]
+    ragged/<name>/values int64 [M], ragged/<name>/rows int32 [M]   padded ids have row -1, which is in no bag
     seq/<name>/item, seq/<name>/action int64 [B, K], seq/<name>/age float32 [B, K]   most recent first, padded with 0
     labels float32 [N, T]   delay int64 [N, T]   position int32 [N]   popularity float32 [N]   search_id string [B]   time int64 [B]
 
@@ -34,10 +34,14 @@ CHUNK = 256
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """The static size of a batch: at most `items` items and `lists` lists, the last list being kept empty for padding."""
+    """The static size of a batch: at most `items` items and `lists` lists, the last list being kept empty for padding.
+
+    With `pad_bags` the bags' ids are padded, too, to one of few sizes (`bag_room`), so that XLA compiles few programs.
+    """
 
     items: int
     lists: int
+    pad_bags: bool = False
 
     @classmethod
     def for_mean(cls, items: int, mean: float) -> Budget:
@@ -147,6 +151,16 @@ def _pad_rows(values: tf.Tensor, rows: int, fill: object = 0) -> tf.Tensor:
     return tf.ensure_shape(padded, [rows, *values.shape[1:]])
 
 
+def bag_room(count: tf.Tensor) -> tf.Tensor:
+    """The least of 256, 320, 384, 448, 512, 640, ... (four sizes per doubling) that is at least `count`: int32 scalars.
+
+    On average it is 9 % more than `count`, at most 25 % (from 256 on).
+    """
+    doublings = tf.math.ceil(tf.math.log(tf.cast(tf.maximum(count, 257), tf.float64)) / tf.math.log(tf.constant(2.0, tf.float64)))
+    step = tf.bitwise.left_shift(1, tf.cast(doublings, tf.int32) - 3)
+    return tf.maximum(-(-count // step) * step, 256)
+
+
 def assemble(spec: FeatureSpec, columns: records.Tensors, budget: Budget | None = None) -> Batch:
     """Turns decoded columns into a batch; with a budget all item axes have `items` rows and list axes `lists` rows."""
     layout = records.Layout.of(spec)
@@ -175,8 +189,12 @@ def assemble(spec: FeatureSpec, columns: records.Tensors, budget: Budget | None 
         list_index = _pad_rows(list_index, budget.items, budget.lists - 1)
     for name in layout.context_ragged + layout.item_ragged:
         lengths = columns[f"ragged/{name}/lengths"]
-        batch[f"ragged/{name}/values"] = columns[f"ragged/{name}/values"]
-        batch[f"ragged/{name}/rows"] = tf.repeat(tf.range(tf.size(lengths)), tf.cast(lengths, tf.int32))
+        values = columns[f"ragged/{name}/values"]
+        bags = tf.repeat(tf.range(tf.size(lengths)), tf.cast(lengths, tf.int32))
+        if budget is not None and budget.pad_bags:
+            missing = [[0, bag_room(tf.size(values)) - tf.size(values)]]
+            values, bags = tf.pad(values, missing, constant_values=transforms.PAD), tf.pad(bags, missing, constant_values=-1)
+        batch[f"ragged/{name}/values"], batch[f"ragged/{name}/rows"] = values, bags
     return {"list_index": list_index, **batch, **lists}
 
 

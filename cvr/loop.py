@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -120,7 +121,8 @@ class Trainer:
     def _dataset(self, epoch: int, skip: int) -> tf.data.Dataset:
         """The training batches of an epoch, counted from 0, from number `skip` on."""
         shuffle = Shuffle(seed=self.settings.seed * 1_000_003 + epoch, buffer=self.settings.shuffle_buffer)
-        return batches(self.ranker.spec, self.data.train, self.data.budget, shuffle, skip=skip)
+        budget = dataclasses.replace(self.data.budget, pad_bags=self.settings.jit_compile)
+        return batches(self.ranker.spec, self.data.train, budget, shuffle, skip=skip)
 
     def _epoch(self, progress: Progress, stop: StopRequest) -> None:
         epoch = self._epochs_done

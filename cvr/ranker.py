@@ -12,6 +12,7 @@ from cvr.data import Batch
 from cvr.extraction import Extraction
 from cvr.layers.mmoe import MMoE
 from cvr.layers.projection import InputProjection
+from cvr.precision import precision
 from cvr.schema import FeatureSpec
 
 
@@ -26,6 +27,7 @@ class RankerConfig:
     tower_width: int = 32
     logit_bias: bool = False
     dropout: float = 0.0
+    precision: str = "float32"
     seed: int = 0
 
 
@@ -96,8 +98,9 @@ class Ranker(tf.keras.Model):
 def build_ranker(spec: FeatureSpec, config: RankerConfig, batch: Batch) -> Ranker:
     """Makes a ranker and all its variables by running it once on `batch`, weights drawn from `config.seed`."""
     tf.keras.utils.set_random_seed(config.seed)
-    ranker = Ranker(spec, config)
-    make_variables(ranker, batch)
+    with precision(config.precision):
+        ranker = Ranker(spec, config)
+        make_variables(ranker, batch)
     return ranker
 
 

@@ -12,6 +12,7 @@ from cvr.backbone_flags import backbone_values, define_backbone_flags
 from cvr.errors import CvrError
 from cvr.losses import LOSSES, Loss
 from cvr.optimizers import TABLE_OPTIMIZERS
+from cvr.precision import PRECISIONS
 from cvr.ranker import RankerConfig
 from cvr.settings import Settings
 
@@ -46,6 +47,7 @@ def _define_model_flags() -> None:
     flags.DEFINE_integer("expert_width", 64, "Width of an expert.", lower_bound=1)
     flags.DEFINE_integer("tower_width", 32, "Width of a task's tower; 0 for none.", lower_bound=0)
     flags.DEFINE_float("dropout", 0.0, "Dropout on the projection and on the backbone's output.", lower_bound=0.0, upper_bound=0.9)
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "What layers compute in; weights and optimizer stay in float32.")
     flags.DEFINE_integer("seed", 0, "Seed of weights, data order and dropout.", lower_bound=0)
     define_backbone_flags()
 
@@ -81,7 +83,7 @@ def recorded(names: list[str]) -> dict[str, Any]:
 def ranker_config() -> RankerConfig:
     """The ranker that the flags ask for. Raises CvrError for a scaling factor or variant that the backbone lacks."""
     config = backbones.make_config(FLAGS.backbone, backbone_values(), FLAGS.variant)
-    names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "seed")
+    names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "precision", "seed")
     values = {name: FLAGS[name].value for name in names}
     return RankerConfig(backbone_config=dataclasses.asdict(config), logit_bias=Loss(FLAGS.loss).fixes_level, **values)
 

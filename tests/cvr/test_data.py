@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvr import records, transforms
-from cvr.data import Budget, Shuffle, batches, dummy_batch, pack, read_records, split_files
+from cvr.data import Budget, Shuffle, bag_room, batches, dummy_batch, pack, read_records, split_files
 from cvr.errors import CvrError
+from cvr.layers.hashed_embedding import HashedEmbedding
 from cvr.manifest import Manifest
 from cvr.schema import parse_spec
 from tests.support import batch_of, random_columns, tiny_spec, write_lists
@@ -103,6 +104,30 @@ def test_without_a_budget_nothing_is_padded() -> None:
         whole = key.startswith("ragged/")
         count = len(expected) if whole else rows.get(key, 2 if key.startswith("seq/") else 3)
         np.testing.assert_array_equal(batch[key].numpy(), expected[:count], err_msg=key)
+
+
+@pytest.mark.parametrize(("count", "room"), [(0, 256), (256, 256), (257, 320), (449, 512), (513, 640), (1024, 1024), (100_001, 114_688)])
+def test_room_for_bags_by_hand(count: int, room: int) -> None:
+    assert int(bag_room(tf.constant(count))) == room
+
+
+def test_padded_ids_are_in_no_bag() -> None:
+    """Sums over bags and gradients are as without them, and padding's row takes none."""
+    spec = tiny_spec()
+    columns = random_columns(spec, 6)
+    found = {pad: batch_of(spec, columns, Budget(60, 10, pad)) for pad in (False, True)}
+    count = len(columns.bags["tags"].values)
+    assert found[True]["ragged/tags/values"].shape[0] == 256 > count
+    np.testing.assert_array_equal(found[True]["ragged/tags/rows"].numpy()[:count], found[False]["ragged/tags/rows"].numpy())
+    layer, means, gradients = HashedEmbedding(30, 2), {}, {}
+    for pad, batch in found.items():
+        with tf.GradientTape() as tape:
+            means[pad] = layer.mean_of_bags(batch["ragged/tags/values"], batch["ragged/tags/rows"], 60)
+            loss = tf.reduce_sum(means[pad] ** 2)
+        gradients[pad] = tf.convert_to_tensor(tape.gradient(loss, layer.table)).numpy()
+    np.testing.assert_array_equal(means[True].numpy(), means[False].numpy())
+    np.testing.assert_allclose(gradients[True], gradients[False], atol=1e-7)
+    np.testing.assert_array_equal(gradients[True][transforms.PAD], [0.0, 0.0])
 
 
 def test_dummy_batch_is_one_unseen_item() -> None:
