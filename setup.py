@@ -15,7 +15,6 @@ TEST = [
     "lightgbm>=4.6",
     "pytest",
     "pytest-xdist",
-    "scikit-learn",
 ]
 
 setup(
@@ -42,6 +41,7 @@ setup(
         "pyarrow>=14",
         "pydantic>=2.6",
         "pyyaml",
+        "scikit-learn",
         "scipy",
         "tensorboard>=2.16",
         "tensorflow>=2.16",
@@ -66,6 +66,7 @@ setup(
         "console_scripts": [
             "cvr-backfill = tools.cli:backfill",
             "cvr-build-lists = tools.cli:build_lists",
+            "cvr-calibrate = tools.cli:calibrate",
             "cvr-demo = tools.cli:demo",
             "cvr-evaluate = tools.cli:evaluate",
             "cvr-export = tools.cli:export",

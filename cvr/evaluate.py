@@ -1,6 +1,7 @@
 """Evaluates a trained ranker on a split: `python -m cvr.evaluate --run=<folder> --lists=<folder> --split=test --output=<folder>`.
 
-Writes `summary.json` (published last), `per_list.parquet` (one row per list and task) and `scores.parquet` (one row per item).
+Writes `summary.json` (published last), `per_list.parquet` (one row per list and task), `scores.parquet` (one row per item) and
+`reliability.svg` (observed against predicted).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from typing import Any
 import pandas as pd
 from absl import flags
 
-from cvr.data import Budget, split_files
+from cvr.calibration import load_calibration
 from cvr.errors import CvrError, run_main
-from cvr.manifest import load_manifest, publish_json
+from cvr.links import condition_of, link_of
+from cvr.manifest import publish_json
+from cvr.probability_report import FIGURE_FILE, Meaning, judge, text, write_figure
 from cvr.reports import evaluate_task, score_frame, table
-from cvr.runs import load_ranker
-from cvr.scoring import ScoredLists, compile_scorer, score_files
+from cvr.runs import Run, load_ranker
+from cvr.scoring import ScoredLists, score_split
 
 FLAGS = flags.FLAGS
 
@@ -33,18 +36,12 @@ def define_flags() -> None:
     flags.DEFINE_integer("bootstrap", 1000, "Bootstrap replicates of the intervals.", lower_bound=10)
 
 
-def load_scores() -> tuple[ScoredLists, dict[str, Any], tuple[str, ...]]:
-    """(scored lists, what was evaluated, task names). Raises CvrError when run and lists do not fit together."""
-    manifest = load_manifest(FLAGS.lists)
-    files = split_files(FLAGS.lists, manifest, [FLAGS.split])
+def load_scores() -> tuple[ScoredLists, dict[str, Any], Run, Meaning]:
+    """(scored lists, what was evaluated, the run, what its scores mean). Raises CvrError when run and lists do not fit together."""
     ranker, run = load_ranker(FLAGS.run)
-    if run.spec.fingerprint != manifest.spec_fingerprint:
-        raise CvrError(
-            f"the run in {FLAGS.run} was trained with another feature spec than the lists in {FLAGS.lists} hold; rebuild one of them"
-        )
-    budget = Budget.for_manifest(manifest, [FLAGS.split], max(FLAGS.batch_items, manifest.split(FLAGS.split).max_list_size))
-    scored = score_files(compile_scorer(ranker), run.spec, files, budget)
-    about = {
+    calibration = load_calibration(run.folder, run.info["checkpoint"])
+    scored, manifest = score_split(ranker, run.spec, FLAGS.lists, FLAGS.split, FLAGS.batch_items)
+    about: dict[str, Any] = {
         "run": str(FLAGS.run),
         "checkpoint": run.info["checkpoint"],
         "split": FLAGS.split,
@@ -52,7 +49,10 @@ def load_scores() -> tuple[ScoredLists, dict[str, Any], tuple[str, ...]]:
         "items": len(scored.item),
         "data": manifest.data_fingerprint(),
     }
-    return scored, about, run.spec.task_names
+    if calibration:
+        fitted = {name: getattr(calibration, name) for name in ("method", "split", "data", "lists")}
+        about["calibration"] = {**fitted, "fitted_here": (calibration.split, calibration.data) == (FLAGS.split, about["data"])}
+    return scored, about, run, Meaning(link_of(run.info), calibration.condition if calibration else condition_of(manifest), calibration)
 
 
 def without_nan(value: Any) -> Any:
@@ -64,12 +64,18 @@ def without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def publish(output: Path, scored: ScoredLists, about: dict[str, Any], tasks: tuple[str, ...], replicates: int) -> dict[str, Any]:
-    """Writes an evaluation's three files, `summary.json` last; returns the summary of each task. `tasks` are the columns of `scored`."""
+def publish(
+    output: Path, scored: ScoredLists, about: dict[str, Any], tasks: tuple[str, ...], replicates: int, extra: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Writes an evaluation's tables and, last, `summary.json`; returns the summary of each task.
+
+    `tasks` are the columns of `scored`; `extra` has further parts of a task's summary by task and name.
+    """
     output.mkdir(parents=True, exist_ok=True)
     summaries, frames = {}, []
     for place, task in enumerate(tasks):
         summaries[task], frame = evaluate_task(scored, place, replicates)
+        summaries[task] |= (extra or {}).get(task, {})
         frames.append(frame.assign(task=task))
     pd.concat(frames, ignore_index=True).to_parquet(output / "per_list.parquet")
     score_frame(scored, tasks).to_parquet(output / "scores.parquet")
@@ -83,9 +89,17 @@ def main(argv: Sequence[str]) -> int:
     output = Path(FLAGS.output)
     if (output / "summary.json").is_file():
         raise CvrError(f"--output={output} already holds an evaluation; choose another folder or remove it")
-    scored, about, tasks = load_scores()
-    summaries = publish(output, scored, about, tasks, FLAGS.bootstrap)
-    print(f"{about['lists']:,} lists of split {FLAGS.split!r}, {about['items']:,} items\n{table(summaries)}\nwritten to {output}")
+    scored, about, run, meaning = load_scores()
+    tasks = run.spec.task_names
+    judged, curves = judge(scored, tasks, run.spec.primary_task, meaning, FLAGS.bootstrap)
+    output.mkdir(parents=True, exist_ok=True)
+    write_figure(output / FIGURE_FILE, curves)
+    extra = {task: {"calibration": found} for task, found in judged.items()}
+    summaries = publish(output, scored, about, tasks, FLAGS.bootstrap, extra)
+    print(f"{about['lists']:,} lists of split {FLAGS.split!r}, {about['items']:,} items\n{table(summaries)}\n{text(judged)}")
+    if about.get("calibration", {}).get("fitted_here"):
+        print("the calibration was fitted on these very lists: what it says of them is too good")
+    print(f"written to {output}")
     return 0
 
 

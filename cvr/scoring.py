@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from cvr.data import Batch, Budget, batches
+from cvr.data import Batch, Budget, batches, split_files
+from cvr.errors import CvrError
+from cvr.manifest import Manifest, load_manifest
 from cvr.metrics import rank_metrics, tie_breaker
 from cvr.ranker import Ranker
 from cvr.reading import iterate
@@ -28,6 +30,14 @@ class ScoredLists:
     labels: np.ndarray
     delay: np.ndarray
     scores: np.ndarray
+
+    def of_lists(self, keep: np.ndarray) -> ScoredLists:
+        """Those lists where `keep` (bool `[Q]`) holds."""
+        by_list = ("search_id", "time", "lengths")
+        items = np.repeat(keep, self.lengths)
+        return ScoredLists(**{
+            field.name: getattr(self, field.name)[keep if field.name in by_list else items] for field in dataclasses.fields(self)
+        })
 
 
 def compile_scorer(ranker: Ranker) -> Callable[[Batch], tf.Tensor]:
@@ -50,6 +60,16 @@ def score_files(
         for key in ("search_id", "time"):
             columns[key].append(batch[key].numpy()[lists])
     return ScoredLists(**{name: np.concatenate(parts) for name, parts in columns.items()})
+
+
+def score_split(ranker: Ranker, spec: FeatureSpec, folder: str, split: str, batch_items: int) -> tuple[ScoredLists, Manifest]:
+    """All lists of a split under `folder`, and its manifest. Raises CvrError where the lists were built with another spec than `spec`."""
+    manifest = load_manifest(folder)
+    files = split_files(folder, manifest, [split])
+    if spec.fingerprint != manifest.spec_fingerprint:
+        raise CvrError(f"the run was trained with another feature spec than the lists in {folder} hold; rebuild one of them")
+    budget = Budget.for_manifest(manifest, [split], max(batch_items, manifest.split(split).max_list_size))
+    return score_files(compile_scorer(ranker), spec, files, budget), manifest
 
 
 def mean_average_precision(scored: ScoredLists, tasks: Sequence[str]) -> dict[str, float]:

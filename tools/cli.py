@@ -19,6 +19,11 @@ def build_lists() -> None:
     _run("pipelines.build_lists")
 
 
+def calibrate() -> None:
+    """Probabilities fitted to a run's scores: `cvr.calibrate`."""
+    _run("cvr.calibrate")
+
+
 def demo() -> None:
     """The whole way, logs to a served model and a report: `tools.demo`."""
     _run("tools.demo")

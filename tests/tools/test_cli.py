@@ -14,6 +14,7 @@ from tools import cli
 MAINS = {
     "backfill": "pipelines.backfill",
     "build_lists": "pipelines.build_lists",
+    "calibrate": "cvr.calibrate",
     "demo": "tools.demo",
     "evaluate": "cvr.evaluate",
     "export": "export.save",
