@@ -39,6 +39,7 @@ class LossGuard(tf.Module):
     def __init__(self, tasks: int) -> None:
         super().__init__(name="guard")
         self._sums = tf.Variable(tf.zeros([tasks]), trainable=False, name="sums")
+        self._norms = tf.Variable(0.0, trainable=False, name="norms")
         self._steps = tf.Variable(0, dtype=tf.int64, trainable=False, name="steps")
         self._limit = tf.Variable(np.inf, dtype=tf.float32, trainable=False, name="limit")
         self._bad_place = tf.Variable(-1, dtype=tf.int64, trainable=False, name="bad_place")
@@ -52,6 +53,7 @@ class LossGuard(tf.Module):
         self._bad_values.assign(tf.where(first, tf.concat([losses, norm[None]], axis=0), self._bad_values))
         self._bad_place.assign(tf.where(first, self._steps, self._bad_place))
         self._sums.assign_add(losses)
+        self._norms.assign_add(norm)
         self._steps.assign_add(1)
 
     def bad_step(self) -> BadStep | None:
@@ -67,12 +69,18 @@ class LossGuard(tf.Module):
         """Steps since the last `take`."""
         return int(self._steps.numpy())
 
+    @property
+    def gradient_norm(self) -> float:
+        """Mean norm of all gradients, before any clip, since the last `take`."""
+        return float(self._norms.numpy()) / max(self.steps, 1)
+
     def take(self) -> np.ndarray:
         """Mean losses `[T]` since the last `take`, which start anew; the first ones set what counts as exploded."""
         mean = self._sums.numpy() / max(self.steps, 1)
         if np.isinf(self._limit.numpy()):
             self._limit.assign(EXPLODED * max(float(mean.sum()), 1.0))
         self._sums.assign(tf.zeros_like(self._sums))
+        self._norms.assign(0.0)
         self._steps.assign(0)
         return mean
 

@@ -165,8 +165,9 @@ class Trainer:
     def _log(self, progress: Progress) -> None:
         self._check_losses()
         step = self._steps_done
+        rates = {"learning_rate": float(self.schedule(step)), "gradient_norm": self.guard.gradient_norm}
         losses = dict(zip(self.ranker.task_names, map(float, self.guard.take()), strict=True))
-        values = {"learning_rate": float(self.schedule(step)), **progress.values(), **self.step.gate_use.values(self.ranker.task_names)}
+        values = {**rates, **progress.values(), **self.step.gate_use.values(self.ranker.task_names)}
         self.history.train(step, self._epochs_done + 1, losses, values)
         self._loss_note = "loss " + " ".join(f"{task} {value:.4f}" for task, value in losses.items())
 
