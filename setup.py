@@ -68,6 +68,7 @@ setup(
             "cvr-build-lists = tools.cli:build_lists",
             "cvr-calibrate = tools.cli:calibrate",
             "cvr-demo = tools.cli:demo",
+            "cvr-describe = tools.cli:describe",
             "cvr-evaluate = tools.cli:evaluate",
             "cvr-export = tools.cli:export",
             "cvr-gbdt-baseline = tools.cli:gbdt_baseline",

@@ -29,6 +29,11 @@ def demo() -> None:
     _run("tools.demo")
 
 
+def describe() -> None:
+    """Parameters, FLOPs and bytes of a ranker, without data: `cvr.describe`."""
+    _run("cvr.describe")
+
+
 def evaluate() -> None:
     """Ranking metrics of a trained run beside its baselines: `cvr.evaluate`."""
     _run("cvr.evaluate")

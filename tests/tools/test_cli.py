@@ -16,6 +16,7 @@ MAINS = {
     "build_lists": "pipelines.build_lists",
     "calibrate": "cvr.calibrate",
     "demo": "tools.demo",
+    "describe": "cvr.describe",
     "evaluate": "cvr.evaluate",
     "export": "export.save",
     "gbdt_baseline": "tools.gbdt_baseline",
