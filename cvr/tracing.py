@@ -11,6 +11,7 @@ import tensorflow as tf
 from tensorflow.python.ops.resource_variable_ops import UninitializedVariable
 
 from cvr.data import Batch
+from cvr.precision import precision
 from cvr.ranker import Ranker, RankerConfig, make_variables
 from cvr.schema import FeatureSpec
 
@@ -50,7 +51,7 @@ def shapes_of(batch: Batch) -> Shapes:
 
 def abstract_ranker(spec: FeatureSpec, config: RankerConfig, shapes: Shapes) -> Ranker:
     """A ranker whose variables have shapes and no values: it can be traced and counted, not run."""
-    with without_memory():
+    with without_memory(), precision(config.precision):
         ranker = Ranker(spec, config)
         tf.function(lambda batch: make_variables(ranker, batch), autograph=False).get_concrete_function(shapes)
     return ranker

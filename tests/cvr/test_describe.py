@@ -57,6 +57,14 @@ def test_it_follows_its_flags(described: Describe) -> None:
     assert after["parameters"] == before["parameters"]
     assert after["optimizer_bytes"] == 2 * after["dense_bytes"] + 4 * (9 + 34 + 24)
     assert after["training_activation_bytes"] > 2 * before["training_activation_bytes"]
+    narrow = described(*SMALL, "--history_length=9", "--batch_items=128", "--precision=mixed_bfloat16")
+    assert {**narrow, "training_activation_bytes": 0} == {
+        **after,
+        "training_activation_bytes": 0,
+        "inference_activation_bytes": narrow["inference_activation_bytes"],
+        "optimizer_bytes": 2 * 4 * narrow["parameters"],
+    }
+    assert 0.5 < narrow["training_activation_bytes"] / after["training_activation_bytes"] < 0.8
 
 
 def test_a_model_that_no_machine_holds(described: Describe) -> None:
