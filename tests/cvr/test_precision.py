@@ -35,7 +35,7 @@ SPECS = {name: EVERYTHING if name == "masknet" else tiny_spec(LEAN) for name in 
 
 
 def _build(name: str, precision: str) -> Ranker:
-    config = RankerConfig(name, SMALL[name], experts=2, expert_width=8, tower_width=4, precision=precision)
+    config = RankerConfig(name, SMALL[name], experts=2, expert_width=8, tower_width=0, precision=precision)
     ranker = build_ranker(SPECS[name], config, dummy_batch(SPECS[name]))
     for table in ranker.extraction.shrunk_tables.values():
         table.set_counts(np.arange(len(table.counts.numpy())))

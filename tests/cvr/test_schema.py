@@ -102,6 +102,36 @@ ERRORS = {
         5,
         "features.recent.embedding.buckets: Input should be greater than 0",
     ),
+    "unknown method": (
+        RECENT.replace("dim: 2", "dim: 2, method: robe"),
+        5,
+        "features.recent.embedding.method: Input should be 'hash', 'quotient_remainder', 'multi_hash' or 'unified'",
+    ),
+    "an option of another method": (
+        RECENT.replace("dim: 2", "dim: 2, method: multi_hash, collisions: 3"),
+        5,
+        "collisions belongs to method quotient_remainder, not to multi_hash",
+    ),
+    "shrinkage of another method": (
+        RECENT.replace("dim: 2", "dim: 2, method: unified, shrinkage: 3"),
+        5,
+        "shrinkage belongs to method hash, not to unified",
+    ),
+    "parts of unlike widths": (
+        RECENT.replace("dim: 2", "dim: 8, method: unified, hashes: 3"),
+        5,
+        "dim must be a multiple of 3",
+    ),
+    "vocabulary by another method": (
+        "  p: {kind: categorical, level: item, from: item.p, vocabulary: [a], embedding: {buckets: 9, dim: 2, method: multi_hash}}\n",
+        5,
+        "features.p: the values of a vocabulary or a derived feature have a row each, so its method is hash",
+    ),
+    "unknown encoder": (
+        RECENT.replace("dim: 2}", "dim: 2}, encoder: lstm"),
+        5,
+        "features.recent.encoder: Input should be 'mean', 'target_attention', 'transformer' or 'gru'",
+    ),
     "bad window": (
         "  p: {kind: numerical, level: item, aggregate: {by: [item], event: c, lag: soon}}\n",
         5,

@@ -19,6 +19,10 @@ GOLDEN = {
     "i000001": 1_772_643_603_267_449_617,
 }
 
+# What they were when they were written down, equal to the references in plain Python: records hold the first, trained tables follow both.
+NGRAMS = [1_839_006_939, 1_748_543_095]
+SALTED = [[957, 35], [829, 893]]
+
 
 def test_golden_hashes() -> None:
     assert dict(zip(GOLDEN, transforms.hash_strings(list(GOLDEN)).numpy().tolist(), strict=True)) == GOLDEN
@@ -90,6 +94,26 @@ def test_ngrams_are_lower_cased_counted_in_code_points_and_never_cross_strings()
     assert both == [_reference("ab", [2], 64), _reference("cd", [2], 64)]
     broken = transforms.char_ngrams(tf.constant([b"\xffa"]), [2], 64).to_list()
     assert broken == [_reference("\ufffda", [2], 64)]
+
+
+def test_ngrams_by_hand() -> None:
+    """Orders one after the other; a composed letter is one code point, a letter with a combining accent two; ids written down once."""
+    counts = [len(row) for row in transforms.char_ngrams(tf.constant(["운동화", "é", "e\u0301", "🙂🙂🙂", "ab"]), [1, 2, 3], 64).to_list()]
+    assert counts == [3 + 2 + 1, 1, 2 + 1, 3 + 2 + 1, 2 + 1]
+    assert transforms.char_ngrams(tf.constant(["운동화"]), [2], 64).to_list() == [NGRAMS]
+    same = transforms.char_ngrams(tf.constant(["aaaa"]), [2], 64).to_list()[0]
+    assert len(same) == 3 and len(set(same)) == 1  # as often as it occurs
+    cut, short = (transforms.char_ngrams(tf.constant([text]), [1], 2).to_list() for text in ("운동화가", "운동"))
+    assert cut == short and len(cut[0]) == 2
+
+
+def test_salted_rows_are_written_down_once_and_keep_reserved_ids() -> None:
+    ids = tf.constant([0, 1, 2, 3, 4, 2**62], tf.int64)
+    found = transforms.salted_rows(ids, 1000, "genre", 2).numpy()
+    assert found[:4].tolist() == [[i, i] for i in range(4)]
+    assert found[4:].tolist() == SALTED
+    assert (found[4:] != transforms.salted_rows(ids, 1000, "title", 2).numpy()[4:]).all()
+    np.testing.assert_array_equal(transforms.salted_rows(ids, 1000, "genre", 1)[:, 0], found[:, 0])
 
 
 def test_ngrams_of_nothing() -> None:
