@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 from cvr.gradients import Gradient, Summed, global_norm, scaled, sum_of_squares, sum_rows
 
-Schedule = tf.keras.optimizers.schedules.LearningRateSchedule
+Schedule: TypeAlias = tf.keras.optimizers.schedules.LearningRateSchedule
 Variables = Callable[[], Sequence[tf.Variable]]
 
 
@@ -21,7 +22,7 @@ class _RowOptimizer(tf.keras.optimizers.Optimizer):
     or "sort" for raw gradients, which are then summed (`cvr.gradients.sum_rows`), "summed" where they already stand with their sums.
     """
 
-    def __init__(self, *args: object, row_decay: float = 0.0, repeats: str = "unique", **kwargs: object) -> None:
+    def __init__(self, *args: Any, row_decay: float = 0.0, repeats: str = "unique", **kwargs: Any) -> None:
         super().__init__(*args, **{**kwargs, "jit_compile": False})
         self.row_decay, self.repeats = row_decay, repeats
 
@@ -89,7 +90,7 @@ class RowwiseAdagrad(_RowOptimizer):
     """
 
     def __init__(
-        self, learning_rate: float | Schedule = 1e-3, initial_accumulator_value: float = 0.1, epsilon: float = 1e-7, **kwargs: object
+        self, learning_rate: float | Schedule = 1e-3, initial_accumulator_value: float = 0.1, epsilon: float = 1e-7, **kwargs: Any
     ) -> None:
         super().__init__(name=kwargs.pop("name", "RowwiseAdagrad"), **kwargs)
         self._learning_rate = self._build_learning_rate(learning_rate)

@@ -10,7 +10,6 @@ come to the same labels, or the benchmark fails. docs/performance.md explains th
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from absl import app, flags
 
 from cvr.errors import CvrError, run_main
 from tools.benchmarks import report, tables
+from tools.benchmarks.command import define_json_flag, deliver, parse_flags
 from tools.benchmarks.goals import MILLION
 from tools.benchmarks.runner import Runner
 from tools.benchmarks.sizing import explain, largest
@@ -28,12 +28,11 @@ from tools.benchmarks.variants import VARIANTS, check_variants
 from tools.stages import interrupt_on_termination
 
 FLAGS = flags.FLAGS
-STDOUT = "-"
 
 
 def define_flags() -> None:
     """The command's flags."""
-    flags.DEFINE_string("json", None, "Write the results as JSON to this file; --json alone prints JSON and no table.")
+    define_json_flag()
     flags.DEFINE_list("sizes", ["0.3", "1", "3", "10"], "Sizes of the logs in million events.")
     flags.DEFINE_list("repeats", ["3"], "Repeats, one number for all sizes or one per size.")
     flags.DEFINE_list("only", list(VARIANTS), "Variants to run.")
@@ -43,15 +42,6 @@ def define_flags() -> None:
     flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
     flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
     flags.DEFINE_bool("sizing", False, "Also what a year at a billion impressions a day would need.")
-
-
-def parse_flags(argv: Sequence[str]) -> list[str]:
-    """Parses the flags, with --json alone meaning standard output."""
-    try:
-        return flags.FLAGS([f"--json={STDOUT}" if argument == "--json" else argument for argument in argv])
-    except flags.Error as error:
-        print(f"error: {error}; --help lists all flags", file=sys.stderr)
-        sys.exit(2)
 
 
 def sizes_and_repeats(sizes: Sequence[str], repeats: Sequence[str]) -> dict[int, int]:
@@ -104,10 +94,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
     found = report.read(Path(FLAGS.read)) if FLAGS.read else _measured()
-    text = json.dumps(found, indent=1)
-    if FLAGS.json and FLAGS.json != STDOUT:
-        Path(FLAGS.json).write_text(text + "\n", encoding="utf-8")
-    print(text if FLAGS.json == STDOUT else shown(found, FLAGS.markdown, FLAGS.sizing))
+    deliver(found, lambda: shown(found, FLAGS.markdown, FLAGS.sizing))
 
 
 def entry() -> None:
