@@ -12,38 +12,47 @@ import numpy as np
 import tensorflow as tf
 
 from cvr import records
+from cvr.calibration import Calibration
 from cvr.data import Budget, assemble
 from cvr.schema import FeatureSpec
 from export.client import Client
 from export.inputs import request_inputs
 from export.lists import permuted
 from export.preprocess import encode_request
+from export.probabilities import PREFIX
 from export.request import Search, to_arrays
 from export.servable import DEFAULT_SIGNATURE, Servable
 from export.signatures import EXAMPLES, LIST_SIZE, ServedRanker
 
 CONCURRENT = 16
+PROBABILITY_LIMIT = 1e-6
 Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
 class Difference:
-    """A check's outcome over `logits` compared numbers; infinite where one of them is no finite number."""
+    """A check's outcome over `logits` compared numbers, infinite where one of them is no finite number; `limit` is the check's own."""
 
     name: str
     meaning: str
     max_abs_diff: float
     logits: int
+    limit: float = float("inf")
+
+    def passes(self, tolerance: float) -> bool:
+        """Whether the difference is within the tolerance of all checks and the check's own."""
+        return self.max_abs_diff <= min(tolerance, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """What is compared: a checkpoint's ranker, its SavedModel in this process, and a server of it."""
+    """What is compared: a checkpoint's ranker, its SavedModel in this process, a server of it, and the calibration of its run, if any."""
 
     spec: FeatureSpec
     ranker: ServedRanker
     servable: Servable
     client: Client
+    calibration: Calibration | None = None
 
     def logits(self, outputs: Arrays) -> np.ndarray:
         """Outputs by task -> [N, T]."""
@@ -81,7 +90,8 @@ class Subject:
 
 def compare_all(subject: Subject, serialized: Sequence[bytes], searches: Sequence[Search]) -> list[Difference]:
     """All checks, in the order in which a failure is best looked for."""
-    return [*_compare_lists(subject, serialized), *_compare_requests(subject, searches)]
+    found = [*_compare_lists(subject, serialized), *_compare_requests(subject, searches)]
+    return found if subject.calibration is None else [*found, compare_probabilities(subject, subject.calibration, serialized, searches)]
 
 
 def _compare_lists(subject: Subject, serialized: Sequence[bytes]) -> list[Difference]:
@@ -130,6 +140,22 @@ def _compare_requests(subject: Subject, searches: Sequence[Search]) -> list[Diff
     ]
 
 
+def compare_probabilities(
+    subject: Subject, calibration: Calibration, serialized: Sequence[bytes], searches: Sequence[Search]
+) -> Difference:
+    """Served probabilities against `cvr.calibration` on the logits that were served with them, by every signature that gives any."""
+    client, infos = subject.client, subject.servable.inputs(DEFAULT_SIGNATURE)
+    stored = client.predict({EXAMPLES: np.array(serialized, object)}, "score_lists")
+    answers = [(stored, stored[LIST_SIZE])]
+    for search in searches:
+        request, length = to_arrays(search, infos), np.array([len(search.items)])
+        answers += [(client.predict(request), length), (client.predict(client.predict(request, "preprocess"), "score"), length)]
+    served = [outputs[f"{PREFIX}{task}"] for outputs, _ in answers for task in subject.spec.task_names]
+    expected = [calibration.probabilities(task, outputs[task], n) for outputs, n in answers for task in subject.spec.task_names]
+    meaning = "gRPC: probabilities = cvr.calibration of the served logits"
+    return dataclasses.replace(_differ("probability", meaning, served, expected), limit=PROBABILITY_LIMIT)
+
+
 def _concurrently(call: Callable[[Arrays], np.ndarray], requests: Sequence[Arrays]) -> list[np.ndarray]:
     with futures.ThreadPoolExecutor(CONCURRENT) as pool:
         return list(pool.map(call, requests))
@@ -151,13 +177,14 @@ def report(differences: Sequence[Difference], tolerance: float) -> dict[str, Any
     """The content of parity.json: each check's largest difference, the largest of all, and whether it passes."""
     largest = max(entry.max_abs_diff for entry in differences)
     checks = {entry.name: {"max_abs_diff": entry.max_abs_diff, "logits": entry.logits} for entry in differences}
-    return {"max_abs_diff": largest, "tolerance": tolerance, "passed": largest <= tolerance, "checks": checks}
+    passed = all(entry.passes(tolerance) for entry in differences)
+    return {"max_abs_diff": largest, "tolerance": tolerance, "passed": passed, "checks": checks}
 
 
 def table(differences: Sequence[Difference], tolerance: float) -> str:
     """A line per check."""
     width = max(len(entry.meaning) for entry in differences)
-    verdicts = ["ok  " if entry.max_abs_diff <= tolerance else "FAIL" for entry in differences]
+    verdicts = ["ok  " if entry.passes(tolerance) else "FAIL" for entry in differences]
     return "\n".join(
         f"{verdict}  {entry.meaning:<{width}}  {entry.max_abs_diff:9.2e}  {entry.logits} logits"
         for verdict, entry in zip(verdicts, differences, strict=True)

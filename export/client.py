@@ -23,6 +23,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, predict
 from cvr.errors import CvrError, run_main
 from export import tensors
 from export.lists import ListRows, read_lists
+from export.probabilities import PREFIX
 from export.request import Search, Values, to_arrays
 from export.servable import DEFAULT_SIGNATURE, TensorInfo, tensor_infos
 from export.signatures import EXAMPLES, LIST_SIZE, SCORE
@@ -45,12 +46,13 @@ class RequestFailedError(CvrError):
 
 @dataclasses.dataclass(frozen=True)
 class RankedItem:
-    """An item with its ranking score and logits by task; `row` is its place in the request."""
+    """An item with its ranking score and, by task, logits and (of a calibrated model) probabilities; `row` is its place in the request."""
 
     item_id: str
     score: float
     logits: Mapping[str, float]
     row: int
+    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 class Client:
@@ -129,19 +131,23 @@ class Client:
 
 def _best_first(names: Sequence[str], outputs: Mapping[str, np.ndarray]) -> list[RankedItem]:
     scores = outputs[SCORE]
-    tasks = sorted(set(outputs) - {SCORE})
-    order = np.argsort(-scores, kind="stable")
-    return [
-        RankedItem(names[row], float(scores[row]), {task: float(outputs[task][row]) for task in tasks}, int(row)) for row in order
-    ]
+    chances = {name.removeprefix(PREFIX): values for name, values in sorted(outputs.items()) if name.startswith(PREFIX)}
+    logits = {name: values for name, values in sorted(outputs.items()) if name != SCORE and not name.startswith(PREFIX)}
+
+    def item(row: int) -> RankedItem:
+        by_task = [{task: float(values[row]) for task, values in columns.items()} for columns in (logits, chances)]
+        return RankedItem(names[row], float(scores[row]), by_task[0], row, by_task[1])
+
+    return [item(int(row)) for row in np.argsort(-scores, kind="stable")]
 
 
 def table(ranked: Sequence[RankedItem], extra: Mapping[str, Sequence[object]] | None = None) -> str:
     """A readable table; `extra` adds columns by row of the request."""
-    tasks, more = sorted(ranked[0].logits), dict(extra or {})
-    heads = ["rank", "item", "shown", "score", *(f"{task} logit" for task in tasks), *more]
+    tasks, chances, more = sorted(ranked[0].logits), sorted(ranked[0].probabilities), dict(extra or {})
+    heads = ["rank", "item", "shown", "score", *(f"{task} logit" for task in tasks), *(f"P({task})" for task in chances), *more]
     lines = [
         [str(rank), item.item_id, str(item.row + 1), f"{item.score:.4f}", *(f"{item.logits[task]:.4f}" for task in tasks)]
+        + [f"{item.probabilities[task]:.5f}" for task in chances]
         + [str(column[item.row]) for column in more.values()]
         for rank, item in enumerate(ranked, 1)
     ]

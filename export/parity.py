@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
+from cvr.calibration import Calibration, load_calibration
 from cvr.errors import CvrError, run_main
 from cvr.manifest import publish_json
 from cvr.runs import load_ranker
@@ -61,6 +63,15 @@ def _client(servable: Servable, target: str | None) -> Iterator[Client]:
             server.stop()
 
 
+def check_calibration(folder: Path, exported: dict[str, Any], calibration: Calibration | None) -> None:
+    """Raises CvrError where the version was exported with another calibration than the run has, or one of them has none."""
+    before = (exported.get("calibration") or {}).get("fitted")
+    now = calibration.model_dump(mode="json") if calibration else None
+    if before != now:
+        had = "another" if before else "no"
+        raise CvrError(f"{folder} was exported when the run had {had} calibration; export the run again")
+
+
 def main(argv: Sequence[str]) -> int:
     """Runs all checks; exit code 1 above the tolerance."""
     del argv
@@ -69,11 +80,13 @@ def main(argv: Sequence[str]) -> int:
     ranker, run = load_ranker(run_folder(FLAGS.run))
     if exported["spec_fingerprint"] != run.spec.fingerprint:
         raise CvrError(f"{folder} was exported with feature spec {exported['spec_fingerprint']}, the run has {run.spec.fingerprint}")
+    calibration = load_calibration(run.folder, run.info["checkpoint"])
+    check_calibration(folder, exported, calibration)
     lists = read_lists(FLAGS.lists, FLAGS.split, FLAGS.num_lists, run.spec)
     searches = [example_search(run.spec, items=1 + 3 * seed, seed=seed, gaps=0.1) for seed in range(FLAGS.num_requests)]
     servable = Servable(folder)
     with _client(servable, FLAGS.target) as client:
-        differences = compare_all(Subject(run.spec, ranker, servable, client), lists.records, searches)
+        differences = compare_all(Subject(run.spec, ranker, servable, client, calibration), lists.records, searches)
     result = report(differences, FLAGS.tolerance)
     context = {"version": servable.version, "lists": len(lists.records), "split": FLAGS.split, "target": FLAGS.target or "local"}
     output = Path(FLAGS.output) if FLAGS.output else folder.parent / "parity.json"

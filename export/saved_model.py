@@ -10,11 +10,13 @@ from typing import Any
 
 import tensorflow as tf
 
+from cvr.calibration import Calibration, load_calibration
 from cvr.errors import CvrError
 from cvr.runs import RUN_FILE, SPEC_FILE, Run, versions
 from export.batching import Batching
 from export.example import example_search
 from export.inputs import request_inputs
+from export.probabilities import PREFIX
 from export.servable import hush_dotted_names
 from export.signatures import ServedRanker, ServingModule
 from export.versions import publish
@@ -32,8 +34,12 @@ def run_folder(path: str | Path) -> Path:
 
 
 def save_version(run: Run, ranker: ServedRanker, base: Path, version: int, batching: Batching) -> Path:
-    """Writes and publishes one version; gives its folder. Raises CvrError as `export.versions.publish` does."""
-    module = ServingModule(run.spec, ranker, batching)
+    """Writes and publishes one version; gives its folder. A run with a calibration gets probabilities.
+
+    Raises CvrError as `export.versions.publish` and `cvr.calibration.load_calibration` do.
+    """
+    calibration = load_calibration(run.folder, run.info["checkpoint"])
+    module = ServingModule(run.spec, ranker, batching, calibration)
     hush_dotted_names()
 
     def write(folder: Path) -> None:
@@ -42,7 +48,7 @@ def save_version(run: Run, ranker: ServedRanker, base: Path, version: int, batch
         extra = folder / EXTRA
         extra.mkdir()
         (extra / SPEC_FILE).write_bytes((run.folder / SPEC_FILE).read_bytes())
-        about = json.dumps(_describe(run, ranker, version, batching, signatures), indent=1)
+        about = json.dumps(_describe(run, ranker, version, batching, signatures) | _calibrated(calibration), indent=1)
         (extra / MODEL_FILE).write_text(about + "\n", encoding="utf-8")
         (extra / EXAMPLE_FILE).write_text(example_search(run.spec).to_json(), encoding="utf-8")
 
@@ -72,6 +78,14 @@ def _describe(run: Run, ranker: ServedRanker, version: int, batching: Batching, 
         },
         "versions": versions(),
     }
+
+
+def _calibrated(calibration: Calibration | None) -> dict[str, Any]:
+    """What model.json says of the probabilities: null where the run has none."""
+    if calibration is None:
+        return {"calibration": None}
+    outputs = [f"{PREFIX}{task}" for task in calibration.tasks]
+    return {"calibration": {"meaning": calibration.meaning, "outputs": outputs, "fitted": calibration.model_dump(mode="json")}}
 
 
 def _inputs(function: Any) -> dict[str, tf.TensorSpec]:

@@ -5,8 +5,9 @@
     serving_default  raw request -> scores, in one call; the backbone inside a BatchFunction
     score_lists      examples string [R] (list records) -> scores of all items [N], list_size int32 [R]; offline scoring and parity
 
-Scores are float32 [n]: one logit per task under the task's name, and `score`, the ranking score (the primary task's logit). Rows keep the
-order of the request.
+Scores are float32 [n]: one logit per task under the task's name, and `score`, the ranking score (the primary task's logit). A calibrated
+run's have `probability/<task>` too, for which the rows of one call of `score` or `serving_default` are one search list, whole. Rows keep
+the order of the request.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any, Protocol
 import tensorflow as tf
 
 from cvr import records
+from cvr.calibration import Calibration
 from cvr.data import assemble
 from cvr.errors import CvrError
 from cvr.schema import FeatureSpec
 from export.batching import Batching, batched
 from export.inputs import request_inputs
 from export.preprocess import Tensors, display_offsets, encode_request
+from export.probabilities import probabilities
 
 SCORE = "score"
 LIST_SIZE = "list_size"
@@ -48,7 +51,7 @@ class ServedRanker(Protocol):
 class ServingModule(tf.Module):
     """The SavedModel's root: the ranker's variables and the four signatures over them."""
 
-    def __init__(self, spec: FeatureSpec, ranker: ServedRanker, batching: Batching) -> None:
+    def __init__(self, spec: FeatureSpec, ranker: ServedRanker, batching: Batching, calibration: Calibration | None = None) -> None:
         """Raises CvrError where a task's name is that of another output."""
         super().__init__(name="serving")
         taken = {SCORE, LIST_SIZE} & set(spec.task_names)
@@ -56,7 +59,7 @@ class ServingModule(tf.Module):
             raise CvrError(f"tasks.{taken.pop()}: a served model has another output of that name; rename the task in the spec")
         self._spec = spec
         # Plain functions, not attributes that tf.Module would track: a SavedModel needs the variables and not Keras' bookkeeping.
-        self._ranker = _Opaque(ranker)
+        self._ranker, self._calibration = _Opaque(ranker), _Opaque(calibration)
         self.ranker_variables = list(ranker.variables)
         self._most_items = batching.max_request_items
         self._batched = batched(self._backbone, batching)
@@ -110,18 +113,24 @@ class ServingModule(tf.Module):
             batch["item_offset"] = display_offsets(batch["list_index"], batch["position"])
             projection, items = self._halves(batch)
             context = tf.gather(projection, batch["list_index"])
-        return self._outputs(self._batched(context, items)) | {LIST_SIZE: batch["list_size"]}
+        outputs = self._outputs(self._batched(context, items), batch["list_index"], tf.size(batch["list_size"]))
+        return outputs | {LIST_SIZE: batch["list_size"]}
 
-    def _outputs(self, logits: tf.Tensor) -> Tensors:
-        tasks = self._spec.task_names
-        scores = {task: logits[:, column] for column, task in enumerate(tasks)}
-        return scores | {SCORE: tf.identity(scores[self._spec.primary_task])}
+    def _outputs(self, logits: tf.Tensor, list_index: tf.Tensor | None = None, lists: tf.Tensor | int = 1) -> Tensors:
+        """Outputs by name; without `list_index` all rows are one list."""
+        scores = {task: logits[:, column] for column, task in enumerate(self._spec.task_names)}
+        outputs = scores | {SCORE: tf.identity(scores[self._spec.primary_task])}
+        if self._calibration.value:
+            with tf.device(CPU):
+                index = tf.zeros([tf.shape(logits)[0]], tf.int32) if list_index is None else list_index
+                outputs |= probabilities(self._calibration.value, scores, index, lists)
+        return outputs
 
 
 class _Opaque:
     """Holds an object out of TensorFlow's sight."""
 
-    def __init__(self, value: ServedRanker) -> None:
+    def __init__(self, value: Any) -> None:
         self.value = value
 
 
