@@ -65,7 +65,7 @@ def cost_of(ranker: Ranker) -> Cost:
 
 def parts_of(ranker: Ranker) -> list[Part]:
     """Every part of a built ranker, in the order of the computation. Each trainable number is in exactly one."""
-    return [*_extraction(ranker), *_projection(ranker), *_backbone(ranker.backbone), *_head(ranker.head, ranker.backbone.width)]
+    return [*_extraction(ranker), *_projection(ranker), *backbone_parts(ranker.backbone), *_head(ranker.head, ranker.backbone.width)]
 
 
 def _extraction(ranker: Ranker) -> Iterator[Part]:
@@ -94,8 +94,8 @@ def _projection(ranker: Ranker) -> Iterator[Part]:
         yield Part("projection", label, _size([kernel, *others]), *((products, 0) if name == "items" else (0, products)))
 
 
-def _backbone(backbone: tf.keras.layers.Layer) -> Iterator[Part]:
-    """By kind of layer where the backbone counts by kind, else in one row."""
+def backbone_parts(backbone: tf.keras.layers.Layer) -> Iterator[Part]:
+    """Of a built backbone: by kind of layer where it counts by kind, else in one row."""
     if not hasattr(backbone, "parts"):
         yield Part("backbone", "", _size(backbone.trainable_variables), 2 * backbone.multiply_adds())
         return
