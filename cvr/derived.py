@@ -9,18 +9,23 @@ m_ik = 1 where event k is on item i, its event name is among `events` (all when 
     history_rank         number of distinct items touched more recently than i; missing when i was not touched
     history_list_rank    number of items of this list touched more recently than i; missing when i was not touched
     history_is_last      1 where i is the item of the most recent event
+    history_dwell        seconds spent on i: sum over k with m_ik = 1 of min(age_k - age_{k-1}, `cap`), where age_{-1} = 0 is the search
     history_length       number of events (context);  history_distinct  number of distinct items (context)
     history_seconds_since  age of the most recent event (context); missing for an empty history
     offset_to_last       display offset of i minus that of the most recently touched item of the list; missing without one
-    value_minus_last     `feature` of i minus that of the most recently touched item of the list
+    value_minus_last     `feature` minus that of the most recently touched item of the list
+    diff_touched         `feature` minus its mean over the touched items of the list
+    diff_above           `feature` minus that of the item displayed just above; missing for the first
+    diff_below           `feature` minus that of the item displayed just below; missing for the last
+    diff_best_above      `feature` minus the smallest among the items displayed above; missing for the first
+    diff_mean            `feature` minus its mean over the list
     list_rank            (items of the list with a smaller `feature` + half of the ties) / (items - 1); 0 for a single item
     list_ratio           `feature` divided by its mean over the list
     list_size            number of items (context)
-    diff_above           `feature` minus that of the item displayed just above; missing for the first
-    diff_best_above      `feature` minus the smallest among the items displayed above; missing for the first
     same_as_context      1 where categorical `feature` equals the context's categorical `other`
 
-A missing or unseen operand gives a missing (NaN) result.
+With `ratio: true` the differences are quotients instead; one by 0 is missing. A missing or unseen operand gives a missing (NaN) result.
+`feature` may itself be derived.
 """
 
 from __future__ import annotations
@@ -139,6 +144,13 @@ class DerivedFeatures:
         is_latest = tf.equal(self._first_match(derive), tf.gather(latest, self._batch["list_index"]))
         return tf.cast(is_latest & self._touched(derive), tf.float32)
 
+    def _history_dwell(self, derive: Derive) -> tf.Tensor:
+        item, age = (self._batch[f"seq/{derive.history}/{part}"] for part in ("item", "age"))
+        since = tf.where(item >= transforms.FIRST_ID, age, 0.0)
+        spent = tf.clip_by_value(since - tf.pad(since[:, :-1], [[0, 0], [1, 0]]), 0.0, derive.cap / 1000.0)
+        match = tf.cast(self._match(derive), tf.float32)
+        return tf.reduce_sum(match * tf.gather(spent, self._batch["list_index"]), axis=1)
+
     def _history_length(self, derive: Derive) -> tf.Tensor:
         return tf.reduce_sum(tf.cast(self._events(derive), tf.float32), axis=1)
 
@@ -174,9 +186,21 @@ class DerivedFeatures:
         return tf.where(self._real(), tf.gather_nd(dense, places), NAN)
 
     def _column(self, name: str | None) -> tf.Tensor:
-        """A stored numerical item feature [N]; anything that is not a number becomes NaN."""
-        column = self._batch["item_num"][:, self._layout.item_num.index(name or "")]
-        return tf.where(tf.math.is_finite(column), column, NAN)
+        """A numerical item feature [N]; anything that is not a number becomes NaN."""
+
+        def make() -> tf.Tensor:
+            feature = self._spec.features[name or ""]
+            if feature.stored:
+                column = self._batch["item_num"][:, self._layout.item_num.index(feature.name)]
+            else:
+                column = self.compute(feature)
+            return tf.where(tf.math.is_finite(column), column, NAN)
+
+        return self._cached(("column", name), make)
+
+    def _compare(self, derive: Derive, values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+        """values - other, or their quotient, NaN for a quotient by 0."""
+        return tf.where(tf.equal(other, 0.0), NAN, values / other) if derive.ratio else values - other
 
     def _values(self, derive: Derive) -> tf.Tensor:
         return self._cached(("dense", derive.feature), lambda: self._dense(self._column(derive.feature), NAN))
@@ -209,7 +233,11 @@ class DerivedFeatures:
         place, found = self._last_place(derive)
         index = self._batch["list_index"]
         last = tf.gather(tf.gather(self._values(derive), place, batch_dims=1), index)
-        return tf.where(tf.gather(found, index), self._column(derive.feature) - last, NAN)
+        return tf.where(tf.gather(found, index), self._compare(derive, self._column(derive.feature), last), NAN)
+
+    def _diff_touched(self, derive: Derive) -> tf.Tensor:
+        values = self._values(derive)
+        return self._items(self._compare(derive, values, self._mean(tf.where(self._recency(derive) < tf.int32.max, values, NAN))))
 
     def _list_rank(self, derive: Derive) -> tf.Tensor:
         values = self._values(derive)
@@ -220,12 +248,18 @@ class DerivedFeatures:
         rank = tf.math.divide_no_nan(smaller + 0.5 * ties, tf.maximum(others, 0.0))
         return self._items(tf.where(present, rank, NAN))
 
+    def _mean(self, values: tf.Tensor) -> tf.Tensor:
+        """Mean of each row of [B, L] over what is not missing, [B, 1]; NaN for a row without any."""
+        present = ~tf.math.is_nan(values)
+        total = tf.reduce_sum(tf.where(present, values, 0.0), axis=1, keepdims=True)
+        return total / tf.reduce_sum(tf.cast(present, tf.float32), axis=1, keepdims=True)
+
     def _list_ratio(self, derive: Derive) -> tf.Tensor:
+        return self._diff_mean(derive.model_copy(update={"ratio": True}))
+
+    def _diff_mean(self, derive: Derive) -> tf.Tensor:
         values = self._values(derive)
-        present = tf.cast(~tf.math.is_nan(values), tf.float32)
-        total = tf.reduce_sum(tf.where(present > 0, values, 0.0), axis=1, keepdims=True)
-        mean = tf.math.divide_no_nan(total, tf.reduce_sum(present, axis=1, keepdims=True))
-        return self._items(tf.where(tf.equal(mean, 0.0), NAN, values / tf.where(tf.equal(mean, 0.0), 1.0, mean)))
+        return self._items(self._compare(derive, values, self._mean(values)))
 
     def _list_size(self, derive: Derive) -> tf.Tensor:
         del derive
@@ -234,7 +268,12 @@ class DerivedFeatures:
     def _diff_above(self, derive: Derive) -> tf.Tensor:
         values = self._values(derive)
         above = tf.pad(values[:, :-1], [[0, 0], [1, 0]], constant_values=NAN)
-        return self._items(values - above)
+        return self._items(self._compare(derive, values, above))
+
+    def _diff_below(self, derive: Derive) -> tf.Tensor:
+        values = self._values(derive)
+        below = tf.pad(values[:, 1:], [[0, 0], [0, 1]], constant_values=NAN)
+        return self._items(self._compare(derive, values, below))
 
     def _diff_best_above(self, derive: Derive) -> tf.Tensor:
         values = self._values(derive)
@@ -242,7 +281,7 @@ class DerivedFeatures:
         above = tf.range(width)[None, :] < tf.range(width)[:, None]
         usable = above[None] & ~tf.math.is_nan(values)[:, None, :]
         best = tf.reduce_min(tf.where(usable, values[:, None, :], tf.float32.max), axis=2)
-        return self._items(tf.where(tf.reduce_any(usable, axis=2), values - best, NAN))
+        return self._items(tf.where(tf.reduce_any(usable, axis=2), self._compare(derive, values, best), NAN))
 
     def _same_as_context(self, derive: Derive) -> tf.Tensor:
         own = self._batch[f"cat/{derive.feature}"]

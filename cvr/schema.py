@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import functools
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -27,20 +28,23 @@ HistoryEncoder = Literal["mean", "target_attention", "transformer", "gru"]
 EmbeddingMethod = Literal["hash", "quotient_remainder", "multi_hash", "unified"]
 DeriveOp = Literal[
     "history_count", "history_age", "history_rank", "history_list_rank", "history_is_last", "history_length",
-    "history_seconds_since", "history_distinct", "offset_to_last", "value_minus_last", "list_rank", "list_ratio", "list_size",
-    "diff_above", "diff_best_above", "same_as_context",
+    "history_seconds_since", "history_distinct", "history_dwell", "offset_to_last", "value_minus_last", "diff_touched", "list_rank",
+    "list_ratio", "list_size", "diff_above", "diff_below", "diff_best_above", "diff_mean", "same_as_context",
 ]  # fmt: skip
 """In-graph features; `cvr.derived` defines each one."""
 
 CONTEXT_OPS = ("history_length", "history_distinct", "history_seconds_since", "list_size")
 """Derived features whose value is one per list."""
 
+DIFFERENCES = ("value_minus_last", "diff_touched", "diff_above", "diff_below", "diff_best_above", "diff_mean")
+"""Derived features that compare an item's value with another one: by difference, or by ratio where `ratio` is set."""
+
 _PRICE_LIKE = (("feature", "item", "numerical"),)
 _OPERANDS: dict[str, tuple[tuple[str, str, str], ...]] = {
-    **dict.fromkeys(("value_minus_last", "list_rank", "list_ratio", "diff_above", "diff_best_above"), _PRICE_LIKE),
+    **dict.fromkeys((*DIFFERENCES, "list_rank", "list_ratio"), _PRICE_LIKE),
     "same_as_context": (("feature", "item", "categorical"), ("other", "context", "categorical")),
 }
-"""Per derived feature: (key, level, kind) of the stored features that it needs."""
+"""Per derived feature: (key, level, kind) of the features that it needs."""
 
 _DURATION = re.compile(r"^(\d+)(ms|s|m|h|d)$")
 _UNIT_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -130,6 +134,10 @@ class Derive(_Strict):
     other: str | None = None
     events: tuple[str, ...] = ()
     within: Duration | None = None
+    ratio: bool = False
+    """The quotient in place of the difference."""
+    cap: Duration = 600_000
+    """The longest time that one event counts for `history_dwell`."""
 
 
 class Feature(_Strict):
@@ -229,7 +237,7 @@ class FeatureSpec(_Strict):
         return self
 
     def _check_derive(self, name: str, derive: Derive) -> None:
-        needs_history = derive.op.startswith("history_") or derive.op in ("offset_to_last", "value_minus_last")
+        needs_history = derive.op.startswith("history_") or derive.op in ("offset_to_last", "value_minus_last", "diff_touched")
         if needs_history:
             source = self.features.get(derive.history or "")
             if source is None or source.history is None:
@@ -237,18 +245,23 @@ class FeatureSpec(_Strict):
             unknown = set(derive.events) - set(source.history.events)
             if unknown:
                 raise ValueError(f"features.{name}.derive.events: {sorted(unknown)} are not events of {derive.history}")
-        for key, other in (("feature", derive.feature), ("other", derive.other)):
-            if other is not None and (other not in self.features or self.features[other].derive is not None):
-                raise ValueError(f"features.{name}.derive.{key}: no stored feature {other!r}")
+        if derive.ratio and derive.op not in DIFFERENCES:
+            raise ValueError(f"features.{name}.derive.ratio: {derive.op} compares nothing; {', '.join(DIFFERENCES)} do")
+        earlier = dict(itertools.takewhile(lambda pair: pair[0] != name, self.features.items()))
         for key, level, kind in _OPERANDS.get(derive.op, ()):
-            operand = self.features.get(getattr(derive, key) or "")
-            if operand is None:
-                raise ValueError(f"features.{name}.derive.{key}: {derive.op} needs the name of a stored feature")
-            if (operand.level, operand.kind) != (level, kind) or operand.ragged:
-                raise ValueError(
-                    f"features.{name}.derive.{key}: {derive.op} needs a {kind} feature of level {level} with one value, "
-                    f"{operand.name} is none"
-                )
+            self._check_operand(f"features.{name}.derive.{key}", derive, getattr(derive, key), (level, kind), earlier)
+
+    def _check_operand(
+        self, key: str, derive: Derive, name: str | None, wanted: tuple[str, str], earlier: dict[str, Feature]
+    ) -> None:
+        level, kind = wanted
+        operand = self.features.get(name or "")
+        if operand is None:
+            raise ValueError(f"{key}: {derive.op} needs the name of a feature" + (f"; there is no {name!r}" if name else ""))
+        if (operand.level, operand.kind) != (level, kind) or operand.ragged:
+            raise ValueError(f"{key}: {derive.op} needs a {kind} feature of level {level} with one value, {name} is none")
+        if not operand.stored and (kind != "numerical" or name not in earlier):
+            raise ValueError(f"{key}: {name} is derived itself; it must be numerical and stand above in the file")
 
     @functools.cached_property
     def task_names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from cvr import records, transforms
 from cvr.data import Batch, Budget, assemble
 from cvr.derived import DerivedFeatures
 from cvr.errors import CvrError
-from cvr.schema import CONTEXT_OPS, Derive, Feature, FeatureSpec, parse_spec
+from cvr.schema import CONTEXT_OPS, DIFFERENCES, Derive, Feature, FeatureSpec, parse_spec
 from tests.support import batch_of, random_columns
 
 NAN = float("nan")
@@ -24,9 +24,10 @@ HISTORY = (
     "history_length",
     "history_distinct",
     "history_seconds_since",
+    "history_dwell",
     "offset_to_last",
 )
-LIST = ("list_rank", "list_ratio", "diff_above", "diff_best_above")
+LIST = ("list_rank", "list_ratio", "diff_above", "diff_below", "diff_best_above", "diff_mean")
 
 
 def _spec_text() -> str:
@@ -50,7 +51,14 @@ def _spec_text() -> str:
         add(f"{op}_minute", f"op: {op}, history: seen, within: 1m", level)
     for op in LIST:
         add(op, f"op: {op}, feature: price")
-    add("value_minus_last", "op: value_minus_last, history: seen, feature: price")
+    for op in DIFFERENCES:
+        history = "history: seen, " if op in ("value_minus_last", "diff_touched") else ""
+        add(f"ratio_{op}", f"op: {op}, {history}feature: price, ratio: true")
+        if history:
+            add(op, f"op: {op}, {history}feature: price")
+    add("dwell_of_carts", "op: history_dwell, history: seen, events: [cart], cap: 3s")
+    add("age_below", "op: diff_below, feature: history_age")
+    add("rank_of_difference", "op: list_rank, feature: diff_above")
     add("list_size", "op: list_size", "context")
     add("list_size_of_item", "op: list_size")
     add("length_of_item", "op: history_length, history: seen")
@@ -112,6 +120,15 @@ BY_HAND = {
     "length_of_item": [4, 4, 4, 0, 0, NAN],
     "diff_above": [NAN, NAN, NAN, NAN, 0, NAN],
     "diff_best_above": [NAN, NAN, -6, NAN, 0, NAN],
+    "diff_below": [NAN, NAN, NAN, 0, NAN, NAN],
+    "diff_mean": [3, NAN, -3, 0, 0, NAN],
+    "diff_touched": [3, NAN, -3, NAN, NAN, NAN],
+    "ratio_diff_touched": [1.6, NAN, 0.4, NAN, NAN, NAN],
+    "ratio_value_minus_last": [4, NAN, 1, NAN, NAN, NAN],
+    "ratio_diff_best_above": [NAN, NAN, 0.25, NAN, 1, NAN],
+    "history_dwell": [10, 0, 45, 0, 0, NAN],
+    "dwell_of_carts": [0, 0, 3, 0, 0, NAN],
+    "age_below": [NAN, NAN, NAN, NAN, NAN, NAN],
     "same": [1, 0, NAN, 0, 1, NAN],
 }
 
@@ -182,7 +199,9 @@ def _of_history(one: _List, derive: Derive) -> list[float]:
         "history_list_rank": lambda i: shown.index(one.items[i]) if one.items[i] in shown else NAN,
         "history_is_last": lambda i: bool(events) and events[0][0] == one.items[i],
         "offset_to_last": lambda i: NAN if last is None else i - last,
-        "value_minus_last": lambda i: NAN if last is None else _minus(one.price[i], one.price[last]),
+        "value_minus_last": lambda i: NAN if last is None else _compare(derive, one.price[i], one.price[last]),
+        "diff_touched": lambda i: _compare(derive, one.price[i], _mean([one.price[one.items.index(item)] for item in shown])),
+        "history_dwell": lambda i: _dwell(one, derive, one.items[i]),
     }
     if derive.op in per_item:
         return [NAN if one.unseen else float(per_item[derive.op](i)) for i in range(len(one.items))]
@@ -194,15 +213,39 @@ def _of_history(one: _List, derive: Derive) -> list[float]:
     return [NAN if one.unseen else float(value)]
 
 
-def _minus(left: float | None, right: float | None) -> float:
-    return NAN if left is None or right is None else left - right
+def _compare(derive: Derive, left: float | None, right: float | None) -> float:
+    if left is None or right is None:
+        return NAN
+    return (left / right if right else NAN) if derive.ratio else left - right
 
 
-def _of_list(one: _List, op: str) -> list[float]:
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _dwell(one: _List, derive: Derive, item: int) -> float:
+    """Time from each chosen event on the item to the customer's next event of any kind, or to the search."""
+    times = [0.0] + [age for _, _, age in one.events]
+    chosen = one.chosen(derive)
+    spent = [min(times[k + 1] - times[k], derive.cap / 1000) for k, event in enumerate(one.events) if event in chosen and event[0] == item]
+    return sum(spent)
+
+
+def _column(one: _List, name: str | None) -> list[float | None]:
+    operand = SPEC.features[name or "price"].derive
+    if operand is None:
+        return one.price
+    values = _of_history(one, operand) if operand.history else _of_list(one, operand)
+    return [None if math.isnan(value) else value for value in values]
+
+
+def _of_list(one: _List, derive: Derive) -> list[float]:
     out = []
-    for i, price in enumerate(one.price):
-        others = [p for k, p in enumerate(one.price) if k != i and p is not None]
-        above = [p for p in one.price[:i] if p is not None]
+    op, column = derive.op, _column(one, derive.feature)
+    for i, price in enumerate(column):
+        others = [p for k, p in enumerate(column) if k != i and p is not None]
+        above = [p for p in column[:i] if p is not None]
         if op == "list_size":
             return [float(len(one.items))]
         if op == "same_as_context":
@@ -215,9 +258,13 @@ def _of_list(one: _List, op: str) -> list[float]:
         elif op == "list_ratio":
             out.append(price / np.mean([*others, price]))
         elif op == "diff_above":
-            out.append(_minus(price, one.price[i - 1]) if i else NAN)
+            out.append(_compare(derive, price, column[i - 1]) if i else NAN)
+        elif op == "diff_below":
+            out.append(_compare(derive, price, column[i + 1]) if i + 1 < len(column) else NAN)
+        elif op == "diff_mean":
+            out.append(_compare(derive, price, _mean(column)))
         else:
-            out.append(price - min(above) if above else NAN)
+            out.append(_compare(derive, price, min(above)) if above else NAN)
     return out
 
 
@@ -226,7 +273,7 @@ def _expected(columns: records.ListColumns, feature: Feature) -> list[float]:
     out: list[float] = []
     for row, count in enumerate(columns.lengths):
         one = _List(columns, row)
-        values = _of_history(one, feature.derive) if feature.derive.history else _of_list(one, feature.derive.op)
+        values = _of_history(one, feature.derive) if feature.derive.history else _of_list(one, feature.derive)
         out += values * int(count) if feature.level == "item" and feature.derive.op in CONTEXT_OPS else values
     return out
 
@@ -280,12 +327,14 @@ def test_one_list_alone_gives_the_same_values() -> None:
     ("feature", "error"),
     [
         ("level: item, derive: {op: list_rank, feature: brand}", "list_rank needs a numerical feature of level item"),
-        ("level: item, derive: {op: diff_above}", "diff_above needs the name of a stored feature"),
+        ("level: item, derive: {op: diff_above}", "diff_above needs the name of a feature"),
         ("level: item, derive: {op: same_as_context, feature: brand}", "derive.other: same_as_context needs the name"),
         (
             "level: item, derive: {op: same_as_context, feature: brand, other: price}",
             "categorical feature of level context",
         ),
+        ("level: item, derive: {op: diff_above, feature: wrong}", "wrong is derived itself; it must be numerical and stand above"),
+        ("level: item, derive: {op: list_rank, feature: price, ratio: true}", "list_rank compares nothing"),
         ("level: context, derive: {op: history_count, history: seen}", "history_count has a value per item"),
         ("level: item, derive: {op: history_count, history: price}", "needs the name of a sequence feature"),
     ],

@@ -155,7 +155,7 @@ ERRORS = {
     "derive without feature": (
         RECENT + "  p: {kind: numerical, level: item, derive: {op: list_rank}}\n",
         6,
-        "features.p.derive.feature: list_rank needs the name of a stored feature",
+        "features.p.derive.feature: list_rank needs the name of a feature",
     ),
     "derive from nothing": (
         RECENT + "  p: {kind: numerical, level: item, derive: {op: list_rank, feature: q}}\n",
