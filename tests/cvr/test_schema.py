@@ -160,7 +160,7 @@ ERRORS = {
     "derive from nothing": (
         RECENT + "  p: {kind: numerical, level: item, derive: {op: list_rank, feature: q}}\n",
         6,
-        "no stored feature 'q'",
+        "list_rank needs the name of a feature; there is no 'q'",
     ),
     "written twice": (PRICE + PRICE, 6, "key 'price' is written twice"),
     "upper case": (PRICE.replace("price:", "Price:", 1), 5, "features.Price: a feature's name is lower case"),
