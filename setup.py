@@ -67,6 +67,7 @@ setup(
             "cvr-backfill = tools.cli:backfill",
             "cvr-build-lists = tools.cli:build_lists",
             "cvr-calibrate = tools.cli:calibrate",
+            "cvr-compare = tools.cli:compare",
             "cvr-demo = tools.cli:demo",
             "cvr-describe = tools.cli:describe",
             "cvr-evaluate = tools.cli:evaluate",

@@ -24,6 +24,11 @@ def calibrate() -> None:
     _run("cvr.calibrate")
 
 
+def compare() -> None:
+    """Systems against each other, with intervals, tests and slices: `tools.compare`."""
+    _run("tools.compare")
+
+
 def demo() -> None:
     """The whole way, logs to a served model and a report: `tools.demo`."""
     _run("tools.demo")

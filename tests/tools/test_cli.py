@@ -15,6 +15,7 @@ MAINS = {
     "backfill": "pipelines.backfill",
     "build_lists": "pipelines.build_lists",
     "calibrate": "cvr.calibrate",
+    "compare": "tools.compare",
     "demo": "tools.demo",
     "describe": "cvr.describe",
     "evaluate": "cvr.evaluate",

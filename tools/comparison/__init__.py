@@ -1,0 +1,1 @@
+"""Parts of `tools.compare`: statistics of paired differences, evaluations and their slices, and the forest plot."""
