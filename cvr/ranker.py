@@ -79,7 +79,8 @@ class Ranker(tf.keras.Model):
 
     def score(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> logits float32 `[N, T]`."""
-        return tf.cast(self.head(self.hidden(context_projection, items)), tf.float32)
+        projected, items = (tf.cast(values, self.compute_dtype) for values in (context_projection, items))
+        return tf.cast(self.head(self.hidden(projected, items)), tf.float32)
 
     def hidden(self, context_projection: tf.Tensor, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> what the head sees `[N, H]`."""

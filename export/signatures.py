@@ -79,8 +79,9 @@ class ServingModule(tf.Module):
         }
 
     def _halves(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
+        """float32 whatever the ranker computes in, which loses nothing and asks no client to know bfloat16."""
         context, items = self._ranker.value.extract(batch)
-        return self._ranker.value.project_context(context), items
+        return tf.cast(self._ranker.value.project_context(context), tf.float32), tf.cast(items, tf.float32)
 
     def _backbone(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         with tf.device(GPU):
