@@ -10,10 +10,11 @@ import tensorflow as tf
 from cvr.layers.mmoe import MMoE, gate_use
 
 
-class GateUse:
+class GateUse(tf.Module):
     """The gates' entropy and the experts' shares in the last training step. A collapsed gate has an entropy near 0 (PAPERS 3.6)."""
 
     def __init__(self, head: MMoE) -> None:
+        super().__init__(name="gate_use")
         self._experts = head.experts
         self._last = tf.Variable(tf.zeros([head.tasks, 1 + head.experts]), trainable=False, name="gate_use")
 

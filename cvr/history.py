@@ -52,10 +52,11 @@ class History:
         return rows[-1] if rows else {}
 
     def go_on_from(self, step: int, epoch: int) -> None:
-        """Drops rows after the checkpoint that the run goes on from (`epoch` epochs done): their steps and validations are done again."""
-        done = [row for row in self.rows() if row["step"] <= step and (row["kind"] == "train" or row["epoch"] <= epoch)]
+        """Keeps rows of training up to step `step` and validations up to epoch `epoch`: those after it are done again."""
+        last = {"train": ("step", step), "validation": ("epoch", epoch)}
+        kept = [row for row in self.rows() if row[last[row["kind"]][0]] <= last[row["kind"]][1]]
         temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text("".join(json.dumps(row) + "\n" for row in done), encoding="utf-8")
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
         os.replace(temporary, self._path)
 
     def _append(self, row: dict[str, Any]) -> None:

@@ -46,7 +46,8 @@ class Trainer:
         )
         self.guard = LossGuard(len(ranker.task_names))
         self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size, settings.objective)
-        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, guard=self.guard)
+        logged = {"guard": self.guard, "gate_use": self.step.gate_use}  # so that a resumed run logs the same numbers
+        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, **logged)
         self.history = History(folder)
         self._scorer = compile_scorer(ranker)
         self._histograms = Histograms(ranker, folder, settings.histograms_every)
@@ -73,7 +74,7 @@ class Trainer:
             print(f"resuming at step {self._steps_done} (epoch {self._epochs_done + 1})", flush=True)
         elif warm_start:
             warm_start()
-        self.history.go_on_from(self._steps_done, self._epochs_done)
+        self.history.go_on_from(self._steps_done - self.guard.steps, self._epochs_done if self._steps_done else -1)
         progress = Progress(self.total_steps, self._steps_done, self._flops_per_item)
         started = time.monotonic()
         with stop_on_signals() as stop:

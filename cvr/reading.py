@@ -19,7 +19,8 @@ _FOREIGN = (tf.errors.InvalidArgumentError, UnicodeDecodeError)
 def iterate(dataset: tf.data.Dataset, spec: FeatureSpec, files: Sequence[str]) -> Iterator[Batch]:
     """The batches of a dataset made from `files`.
 
-    Raises CvrError naming the first file and record that cannot be read: cut or changed bytes, or a record of another spec.
+    Raises CvrError naming the first file and record that cannot be read: cut or changed bytes, a record of another spec, a file that is
+    gone.
     """
     iterator = iter(dataset)
     while True:
@@ -27,7 +28,7 @@ def iterate(dataset: tf.data.Dataset, spec: FeatureSpec, files: Sequence[str]) -
             batch = next(iterator)
         except StopIteration:
             return
-        except (tf.errors.DataLossError, *_FOREIGN) as error:
+        except (tf.errors.DataLossError, tf.errors.NotFoundError, *_FOREIGN) as error:
             raise CvrError(_explain(spec, files, error)) from error
         yield batch
 
@@ -45,6 +46,8 @@ def _explain(spec: FeatureSpec, files: Sequence[str], error: Exception) -> str:
                 read += len(chunk)
         except tf.errors.DataLossError:
             return f"{file}: cut off or changed after {read} or more whole records; rebuild the lists"
+        except tf.errors.NotFoundError:
+            return f"{file} is gone; restore it or rebuild the lists, then run the same command again"
     return f"cannot read the list records: {_first_line(error)}; rebuild the lists"
 
 

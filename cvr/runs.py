@@ -60,19 +60,19 @@ def versions() -> dict[str, str]:
 def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence[str] = ()) -> None:
     """Marks a folder as a run in progress: spec and `run.json` with status `training`.
 
-    A run that was interrupted keeps its start. One that differs in flags, data or spec raises CvrError naming the differences, and so does
-    a finished one; flags in `free` may differ, which is said on stderr.
+    A run that was interrupted keeps its start, if it wrote a checkpoint. One that differs in flags, data or spec raises CvrError naming
+    the differences, and so does a finished one; flags in `free` may differ, which is said on stderr.
     """
     path = folder / RUN_FILE
-    if not path.is_file():
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if before.get("status") == "finished":
+        raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
+    if not list((folder / "checkpoints").glob("ckpt-*.index")):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
         publish_json(path, {"status": "training", "created": created, **info})
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
-    if before["status"] == "finished":
-        raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
     changed = _changes(before, info)
     refused = [text for key, text in changed.items() if key not in free]
     if refused:

@@ -44,6 +44,6 @@ class TrainingStep:
             total = tf.reduce_sum(losses) + sum(self.ranker.losses)  # the penalties that the backbone adds in training
         variables = self.ranker.trainable_variables
         gradients = tape.gradient(total, variables)
-        norm = self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        norm = self.optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
         self.guard.watch(losses, norm)
         return losses

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from cvr import runs, statistics, train_flags
+from cvr import runs, statistics, train_flags, warm_start
 from cvr.data import Budget, batches, dummy_batch, split_files
 from cvr.errors import CvrError, run_main
 from cvr.flops import Cost, cost_of
@@ -132,11 +132,20 @@ def try_out(ranker: Ranker, data: TrainingData) -> str:
     return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists; loss {shown}"
 
 
+def start_warm(ranker: Ranker, output: Path | None) -> None:
+    """Loads what --warm_start_from has and prints the report of it, which is also written to the run's folder, if there is one."""
+    base = warm_start.find_base(FLAGS.warm_start_from)
+    outcomes = warm_start.warm_start(ranker, base)
+    print(warm_start.summary(base, outcomes), flush=True)
+    if output:
+        warm_start.write_report(output, base, outcomes)
+
+
 def train(ranker: Ranker, cost: Cost, data: TrainingData, output: Path) -> None:
     """Trains to the end and marks the run as finished."""
     forward = cost.flops_per_item + cost.flops_per_list * data.lists / data.items
     trainer = Trainer(ranker, data, train_flags.settings(), output, flops_per_item=3.0 * forward)  # backward: twice the forward products
-    results = trainer.run()
+    results = trainer.run((lambda: start_warm(ranker, output)) if FLAGS.warm_start_from else None)
     chosen = trainer.state.best_prefix if FLAGS.keep_best or FLAGS.patience else trainer.state.latest_prefix
     assert chosen is not None  # each epoch ends with a checkpoint, and check_tasks saw that validation has one to choose by
     results["checkpoint"] = str(Path(chosen).relative_to(output))
@@ -155,11 +164,16 @@ def main(argv: Sequence[str], names: list[str]) -> int:
     train_flags.settings()
     with contextlib.nullcontext() if FLAGS.dry_run else runs.alone_in(output):
         if not FLAGS.dry_run:
-            runs.start_run(output, spec_text, describe_run(names, spec, manifest, data), train_flags.FREE)
+            info = describe_run(names, spec, manifest, data)
+            if FLAGS.warm_start_from and not (output / runs.RUN_FILE).is_file():  # a run that goes on needs its base no more
+                info["warm_start"] = warm_start.find_base(FLAGS.warm_start_from).describe()
+            runs.start_run(output, spec_text, info, train_flags.FREE)
         ranker = prepare(spec, manifest, data)
         cost = cost_of(ranker)
         print(f"{FLAGS.backbone} on {data.lists:,} lists, {data.items:,} items\n{cost.describe()}", flush=True)
         if FLAGS.dry_run:
+            if FLAGS.warm_start_from:
+                start_warm(ranker, None)
             print(try_out(ranker, data))
             return 0
         try:

@@ -32,6 +32,7 @@ def define_flags(needs_data: bool = True) -> list[str]:
     flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
+    flags.DEFINE_string("warm_start_from", None, "Run, or a checkpoint of one, whose weights this one starts with (docs/modelers.md).")
     flags.DEFINE_bool("dry_run", False, "Build everything, read a batch, score it, print the costs and stop.")
     flags.DEFINE_bool("deterministic", False, "Bit-identical results on the same machine and versions; slower.")
     flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+TASK_AXES = {"_gates/kernel": 1, "tower_kernel": 0, "tower_bias": 0, "logit_kernel": 0, "logit_bias": 0}
+"""Variables that have a part for each task, by their path in the layer: the axis on which the parts stand, in the order of the tasks."""
+
 
 @tf.keras.utils.register_keras_serializable("cvr")
 class MMoE(tf.keras.layers.Layer):

@@ -53,7 +53,7 @@ def test_what_is_done_again_leaves_the_history(trainer: Trainer) -> None:
         {"kind": "train", "step": 5, "epoch": 1},
         {"kind": "validation", "step": 6, "epoch": 1},
         {"kind": "train", "step": 12, "epoch": 2},
-        {"kind": "validation", "step": 12, "epoch": 2},  # the run ended before this epoch was marked as done
+        {"kind": "validation", "step": 12, "epoch": 2},  # the run was lost before this epoch was marked as done
         {"kind": "train", "step": 13, "epoch": 3},
     ]
     path = trainer.folder / "history.jsonl"

@@ -13,7 +13,7 @@ import tensorflow as tf
 from cvr.data import dummy_batch
 from cvr.errors import CvrError
 from cvr.ranker import RankerConfig, build_ranker
-from cvr.runs import finish_run, load_ranker, load_run, start_run, versions
+from cvr.runs import alone_in, finish_run, load_ranker, load_run, start_run, versions
 from tests.support import LEAN, tiny_spec
 
 FACTORS = {"cross_width": 4, "deep_width": 4, "parallel_blocks": 1}
@@ -27,6 +27,11 @@ def _info(**flags: Any) -> dict[str, Any]:
         "spec_fingerprint": "def",
         "model": model,
     }
+
+
+def _checkpoint(run: Path) -> None:
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "ckpt-3.index").touch()
 
 
 def test_start_finish_and_load(tmp_path: Path) -> None:
@@ -54,11 +59,36 @@ def test_start_finish_and_load(tmp_path: Path) -> None:
 )
 def test_another_run_is_not_mixed_in(changed: dict[str, Any], named: str, tmp_path: Path) -> None:
     start_run(tmp_path, LEAN, _info())
+    _checkpoint(tmp_path)
     before = (tmp_path / "run.json").read_text()
     with pytest.raises(CvrError) as caught:
         start_run(tmp_path, LEAN, changed)
     assert named in str(caught.value)
     assert (tmp_path / "run.json").read_text() == before
+
+
+def test_free_flags_may_change_and_it_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start_run(tmp_path, LEAN, _info(threads=1))
+    _checkpoint(tmp_path)
+    start_run(tmp_path, LEAN, _info(threads=2), free=["threads"])
+    assert "resuming with another threads: 1 then, 2 now" in capsys.readouterr().err
+    with pytest.raises(CvrError, match="seed: 1 then, 2 now") as caught:
+        start_run(tmp_path, LEAN, _info(threads=2, seed=2), free=["threads"])
+    assert "threads" not in str(caught.value)
+
+
+def test_a_run_without_a_checkpoint_starts_over_with_any_settings(tmp_path: Path) -> None:
+    start_run(tmp_path, LEAN, _info())
+    start_run(tmp_path, LEAN, _info(seed=2))
+    assert json.loads((tmp_path / "run.json").read_text())["flags"]["seed"] == 2
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        with pytest.raises(CvrError, match="another process trains in --output="), alone_in(tmp_path / "run"):
+            pass
+    with alone_in(tmp_path / "run"):
+        pass
 
 
 def test_no_run(tmp_path: Path) -> None:
