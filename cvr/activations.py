@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from cvr.tracing import Trace
 
-_RENAMES = {"Reshape", "Identity", "ExpandDims", "Squeeze", "StopGradient"}
+_RENAMES = {"Reshape", "Identity", "IdentityN", "ExpandDims", "Squeeze", "StopGradient"}
 _NO_ACTIVATIONS = {"Placeholder", "Const", "ReadVariableOp", "VarHandleOp", "NoOp"}
 _SHAPES_ONLY = {"Shape", "ShapeN", "Size", "Rank", "ZerosLike", "OnesLike"}
 """Operations that look at a tensor's shape, which is known beforehand."""
@@ -66,7 +66,7 @@ def _needed(trace: Trace) -> set[tf.Operation]:
 def _made(tensor: tf.Tensor) -> tf.Tensor:
     """The tensor whose memory this one is: itself, or what it renames."""
     while tensor.op.type in _RENAMES:
-        tensor = tensor.op.inputs[0]
+        tensor = tensor.op.inputs[tensor.value_index]
     return tensor
 
 

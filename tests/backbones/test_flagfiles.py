@@ -11,23 +11,29 @@ from absl import flags
 
 from cvr import backbones, train_flags
 from cvr.flops import backbone_parts
+from cvr.ranker import RankerConfig
 from cvr.tracing import without_memory
 
 NAMES = backbones.names()
 
 
+def _ranker_config(*arguments: str) -> RankerConfig:
+    """What the flags of training make of some arguments."""
+    before = set(flags.FLAGS)
+    train_flags.define_flags(needs_data=False)
+    try:
+        flags.FLAGS(["train", *arguments])
+        return train_flags.ranker_config()
+    finally:
+        for flag in set(flags.FLAGS) - before:
+            delattr(flags.FLAGS, flag)
+        flags.FLAGS.unparse_flags()
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_flagfile_makes_the_small_one_and_a_variant_beside_it_wins(name: str, project_root: Path) -> None:
     for given, variant in ((), "S"), (("--variant=L",), "L"):
-        before = set(flags.FLAGS)
-        train_flags.define_flags()
-        try:
-            flags.FLAGS(["train", f"--flagfile={project_root / 'configs' / f'{name}.flags'}", "--lists=a", "--output=b", *given])
-            config = train_flags.ranker_config()
-        finally:
-            for flag in set(flags.FLAGS) - before:
-                delattr(flags.FLAGS, flag)
-            flags.FLAGS.unparse_flags()
+        config = _ranker_config(f"--flagfile={project_root / 'configs' / f'{name}.flags'}", *given)
         assert config.backbone == name and (config.experts, config.expert_width, config.tower_width) == (4, 64, 32)
         assert backbones.make_config(name, config.backbone_config) == backbones.make_config(name, {}, variant)
 
@@ -57,3 +63,11 @@ def test_the_page_gives_the_same_costs(name: str, project_root: Path) -> None:
     expected = [f"{cost:.0f}" if cost >= 10 else f"{cost:.2g}" for cost in costs]
     assert [cell.split()[0] for cell in row.strip("| ").split(" | ")[2:]] == expected
     assert f"](figures/{name}.svg)" in page
+
+
+@pytest.mark.parametrize(("name", "width"), [("rankmixer", 8 * 16), ("transformer", 8 * 16), ("wukong", 8 * 16)])
+def test_pooling_by_flag_beside_a_size(name: str, width: int) -> None:
+    """8 tokens of 16: flat all of them reach the head, else their mean."""
+    for pooling, expected in (("flatten", width), ("mean", 16)):
+        config = _ranker_config(f"--backbone={name}", "--variant=S", f"--pooling={pooling}")
+        assert backbones.load(name).Backbone(backbones.make_config(name, config.backbone_config)).width == expected

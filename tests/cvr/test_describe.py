@@ -105,3 +105,12 @@ def test_the_lists_say_what_the_features_are(lists: Path, capsys: pytest.Capture
 def test_errors(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(CvrError, match=message):
         run_main(describe, *MODEL, *SMALL, *arguments)
+
+
+def test_the_page_shows_its_real_output(project_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (project_root / "docs" / "modelers.md").read_text(encoding="utf-8")
+    section = page.split("\n## What a model costs\n")[1].split("\n## ")[0]
+    flagfile, spec = (project_root / path for path in ("configs/rankmixer.flags", "configs/features/synthetic.yaml"))
+    assert "--flagfile=configs/rankmixer.flags --spec=configs/features/synthetic.yaml\n" in section
+    run_main(describe, f"--flagfile={flagfile}", f"--spec={spec}")
+    assert section.split("```\n")[1] == capsys.readouterr().out
