@@ -90,6 +90,8 @@ def test_evaluation_writes_summary_and_tables(evaluation: Path, run: Path, lists
         assert baselines["display_order"]["map"] == pytest.approx(own["map_display_order"].mean())
         assert baselines["popularity"]["map"] == pytest.approx(own["map_popularity"].mean())
     assert np.isfinite(scores.score_purchase).all()
+    judged = summary["tasks"]["click"]["calibration"]
+    assert "calibration" not in summary and "after" not in judged and judged["before"]["bins"] > 5
 
 
 # What users meet ---------------------------------------------------------------------------------------------------------
