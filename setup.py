@@ -75,7 +75,9 @@ setup(
             "cvr-gbdt-baseline = tools.cli:gbdt_baseline",
             "cvr-inspect-lists = tools.cli:inspect_lists",
             "cvr-make-logs = tools.cli:make_logs",
+            "cvr-rank-by = tools.cli:rank_by",
             "cvr-serve = tools.cli:serve",
+            "cvr-study-backbones = tools.cli:study_backbones",
             "cvr-train = tools.cli:train",
             "cvr-validate = tools.cli:validate",
         ]

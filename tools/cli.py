@@ -64,9 +64,19 @@ def make_logs() -> None:
     _run("tools.make_logs")
 
 
+def rank_by() -> None:
+    """Lists ranked by one feature, as a baseline: `tools.rank_by`."""
+    _run("tools.rank_by")
+
+
 def serve() -> None:
     """Local gRPC server that speaks TF Serving's protocol: `export.serve`."""
     _run("export.serve")
+
+
+def study_backbones() -> None:
+    """Every backbone tuned alike and compared over seeds: `tools.study_backbones`."""
+    _run("tools.study_backbones")
 
 
 def train() -> None:

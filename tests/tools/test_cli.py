@@ -23,7 +23,9 @@ MAINS = {
     "gbdt_baseline": "tools.gbdt_baseline",
     "inspect_lists": "tools.inspect_lists",
     "make_logs": "tools.make_logs",
+    "rank_by": "tools.rank_by",
     "serve": "export.serve",
+    "study_backbones": "tools.study_backbones",
     "train": "cvr.train",
     "validate": "pipelines.validate",
 }
