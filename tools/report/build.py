@@ -141,7 +141,7 @@ def _costs(summary: dict[str, Any]) -> Section:
     rows = [
         ["parameters", f"{summary['parameters']:,}"],
         ["FLOPs per item", f"{summary['flops_per_item']:,}"],
-        ["FLOPs per list, for its context", f"{summary['flops_per_list']:,}"],
+        ["FLOPs once per list", f"{summary['flops_per_list']:,}"],
         ["embedding bytes", f"{summary['embedding_bytes']:,}"],
         *([f"stage {stage}", f"{seconds:.1f} s"] for stage, seconds in summary["seconds"].items()),
     ]
