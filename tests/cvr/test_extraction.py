@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cvr import records, transforms
 from cvr.data import Batch, dummy_batch
@@ -62,6 +63,26 @@ def test_shared_table_has_one_variable_and_one_vector_per_value(shared: tuple[Ex
     np.testing.assert_array_equal(context[:, 0], [1.0, 1.0])  # the constant
     np.testing.assert_array_equal(context[0, 1:4], items[0, :3])  # liked brand 20, brand 20
     np.testing.assert_array_equal(items[2, :3], extraction.tables["brand"].table[transforms.UNSEEN])
+
+
+def test_table_variables_list_every_table_once() -> None:
+    """Two features of a unified table read it with hashes of their own; quotient and remainder are two tables."""
+    spec = parse_spec(
+        SHARED.replace("brand: {buckets: 6, dim: 3}", "brand: {buckets: 6, dim: 4, method: unified}").replace(
+            "embedding: {buckets: 6, dim: 2}", "embedding: {buckets: 6, dim: 2, method: quotient_remainder}, encoder: transformer"
+        )
+    )
+    extraction = _build(spec)
+    assert [v.name.split("/", 1)[1] for v in extraction.table_variables] == [
+        "table_brand/table:0", "table_seen/quotient:0", "table_seen/remainder:0", "table_offset/table:0",
+    ]  # fmt: skip
+    assert [tuple(v.shape) for v in extraction.table_variables] == [(10, 2), (6, 2), (8, 2), (8, 2)]
+    ids = {"cat/liked": tf.constant([20], tf.int64), "cat/brand": tf.constant([20], tf.int64)}
+    context, items = extraction({**dummy_batch(spec), **ids})
+    table = extraction.tables["brand"]
+    np.testing.assert_array_equal(context[0, 1:5], table(ids["cat/liked"], "liked")[0])
+    np.testing.assert_array_equal(items[0, :4], table(ids["cat/brand"], "brand")[0])
+    assert np.abs(context[0, 1:5] - items[0, :4]).max() > 0.1
 
 
 def test_derived_category_is_rounded_shifted_and_cut_to_its_buckets(shared: tuple[Extraction, Batch]) -> None:
