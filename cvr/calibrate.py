@@ -16,7 +16,7 @@ from cvr.calibration import CALIBRATION_FILE, METHODS, Calibration, fit_task
 from cvr.errors import CvrError, run_main
 from cvr.links import condition_of, conditioned, link_of
 from cvr.manifest import Manifest, load_manifest, publish_json
-from cvr.runs import Run, load_ranker
+from cvr.runs import Run, load_ranker, load_run
 from cvr.scoring import ScoredLists, score_split
 
 FLAGS = flags.FLAGS
@@ -44,8 +44,8 @@ def check_split(info: dict[str, Any], manifest: Manifest, split: str) -> None:
     first, last = manifest.split(split).first_time, info.get("last_training_time")
     if first is None or last is None or first <= last:
         raise CvrError(
-            f"the lists in {FLAGS.lists} are not those that the run was trained on, and split {split!r} there does not begin after its "
-            "training lists end, so it may hold some of them; give the run's own lists, or later ones"
+            f"these are not the lists that the run was trained on, and their split {split!r} does not begin after its training lists end, "
+            "so it may hold some of them; give the run's own lists, or later ones"
         )
 
 
@@ -89,11 +89,12 @@ def describe(calibration: Calibration) -> str:
 def main(argv: Sequence[str]) -> int:
     """Scores the split, fits every task and publishes the file in one rename."""
     del argv
-    ranker, run = load_ranker(FLAGS.run)
+    run = load_run(FLAGS.run)
     path = run.folder / CALIBRATION_FILE
     if path.is_file():
         raise CvrError(f"{path} is there already; remove it to fit another, and export the run again afterwards")
     check_split(run.info, load_manifest(FLAGS.lists), FLAGS.split)
+    ranker, run = load_ranker(FLAGS.run)
     scored, manifest = score_split(ranker, run.spec, FLAGS.lists, FLAGS.split, FLAGS.batch_items)
     calibration = fit(run, scored, manifest)
     publish_json(path, calibration)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from absl import flags
 
-from cvr import evaluate, train, train_flags
+from cvr import calibrate, evaluate, train, train_flags
 from cvr.errors import CvrError
 
 FLAGS = flags.FLAGS
@@ -26,11 +26,18 @@ def _defined() -> Iterator[set[str]]:
         FLAGS.unparse_flags()
 
 
-def train_job(*arguments: str) -> int:
-    """`python -m cvr.train <arguments>`; errors for users are raised as CvrError."""
+@contextmanager
+def train_flags_of(*arguments: str) -> Iterator[list[str]]:
+    """The flags of `python -m cvr.train <arguments>`, whose names it gives, while the block runs."""
     with _defined():
         names = train_flags.define_flags()
         FLAGS(["train", *arguments])
+        yield names
+
+
+def train_job(*arguments: str) -> int:
+    """`python -m cvr.train <arguments>`; errors for users are raised as CvrError."""
+    with train_flags_of(*arguments) as names:
         return train.main(["train"], names)
 
 
@@ -40,6 +47,14 @@ def evaluate_job(*arguments: str) -> int:
         evaluate.define_flags()
         FLAGS(["evaluate", *arguments])
         return evaluate.main(["evaluate"])
+
+
+def calibrate_job(*arguments: str) -> int:
+    """`python -m cvr.calibrate <arguments>`; errors for users are raised as CvrError."""
+    with _defined():
+        calibrate.define_flags()
+        FLAGS(["calibrate", *arguments])
+        return calibrate.main(["calibrate"])
 
 
 def message(job: object, *arguments: str) -> str:

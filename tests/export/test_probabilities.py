@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from cvr.calibration import CALIBRATION_FILE, METHODS, Calibration, TaskCalibrat
 from cvr.errors import CvrError
 from cvr.losses import LOSSES
 from cvr.manifest import publish_json
-from cvr.runs import load_ranker
 from export.batching import Batching
 from export.checks import Subject, compare_all, compare_probabilities, report
 from export.client import Client, table
@@ -138,13 +135,3 @@ def test_a_calibration_that_came_after_the_export(calibrated: Exported) -> None:
         check_calibration(calibrated.version, {"calibration": None}, now)
     with pytest.raises(CvrError, match="had another calibration"):
         check_calibration(calibrated.version, about(calibrated.version), None)
-
-
-def test_a_calibration_of_other_weights_is_not_exported(calibrated: Exported, tmp_path: Path) -> None:
-    _, run = make_run(tmp_path / "model")
-    content = json.loads((calibrated.run.folder / CALIBRATION_FILE).read_text())
-    publish_json(run.folder / CALIBRATION_FILE, {**content, "checkpoint": "weights-9"})
-    ranker, run = load_ranker(run.folder)
-    with pytest.raises(CvrError, match="was fitted to weights-9, and the run uses weights-1"):
-        save_version(run, ranker, tmp_path / "export", 1, Batching())
-    assert not (tmp_path / "export").exists()
