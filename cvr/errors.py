@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import logging as python_logging
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import TracebackType
 
 from absl import app, flags, logging
 
+_FLAGFILE = re.compile(r"^--?flagfile[=\s](.+)$", re.MULTILINE)
 INTERRUPTED = "\ninterrupted; nothing was published, run the same command again"
 
 
@@ -40,6 +44,42 @@ def quiet_start() -> None:
         python_logging.getLogger().addFilter(_is_news)
 
 
+def _lines_of(flagfile: Path, seen: set[Path]) -> Iterator[tuple[str, str]]:
+    """(file:line, text) of a flagfile and of those that it includes."""
+    if flagfile in seen or not flagfile.is_file():
+        return
+    seen.add(flagfile)
+    for number, line in enumerate(flagfile.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        included = _FLAGFILE.match(line.strip())
+        if included:
+            yield from _lines_of(Path(os.path.expanduser(included[1])), seen)
+        else:
+            yield f"{flagfile}:{number}", line.strip()
+
+
+def _explain(error: flags.Error, argv: Sequence[str]) -> str:
+    """absl's message, with the flagfile and line where the flag stands, or the names that resemble that of a file that is not there."""
+    text = str(error).removeprefix("ERROR:: ")
+    files = [Path(os.path.expanduser(found)) for found in _FLAGFILE.findall("\n".join(argv))]
+    named = re.search(r"flag (?:'(\w+)'|--(.+?): )", text)
+    for file in files:
+        for place, line in _lines_of(file, set()):
+            if named and re.match(rf"--?{re.escape(named[1] or named[2])}(=|\s|$)", line):
+                return f"{place}: {text}"
+    lost = [Path(name) for name in re.findall(r"No such file or directory: '(.*)'", text)]
+    near = [name for path in lost if path.parent.is_dir() for name in difflib.get_close_matches(path.name, os.listdir(path.parent))]
+    return f"{text}. Did you mean: {', '.join(near)} ?" if near else text
+
+
+def parse_flags(argv: Sequence[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
+    """Parses the command line; a wrong flag ends the process with exit code 1 and says what was meant and where it stands."""
+    try:
+        return values(argv)
+    except flags.Error as error:
+        print(f"FATAL Flags parsing error: {_explain(error, argv)}\nPass --helpshort or --helpfull to see help on flags.", file=sys.stderr)
+        sys.exit(1)
+
+
 def run_main(
     main: Callable[[Sequence[str]], int | None], flags_parser: Callable[[Sequence[str]], list[str]] | None = None
 ) -> None:
@@ -47,7 +87,7 @@ def run_main(
 
     A main that hands some flags on (to Beam) gives its own `flags_parser` and checks the arguments that it leaves.
 
-    Wrong flags keep absl's own exit code 2. Any other exception keeps its traceback: it is a defect, not a user's error.
+    Wrong flags end it with exit code 1. Any other exception keeps its traceback: it is a defect, not a user's error.
     """
 
     def guarded(argv: Sequence[str]) -> int:
@@ -65,4 +105,4 @@ def run_main(
             print(INTERRUPTED, file=sys.stderr)
             return 130
 
-    app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)
+    app.run(guarded, flags_parser=flags_parser or parse_flags)
