@@ -56,7 +56,7 @@ types: $(stamp)
 build-files: $(stamp)
 	$(bin)/python -m tools.gen_build
 
-# All extras but `peers`.
+# All extras but `peers` and `jax`.
 LOCKED := dev bench gcs aws dask
 lock: $(stamp)
 	{ sed '/^#/!d' constraints.txt; $(bin)/uv pip compile --quiet --universal --python-version 3.10 $(foreach extra,$(LOCKED),--extra $(extra)) --no-annotate --no-header setup.py; } > constraints.new

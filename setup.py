@@ -57,6 +57,8 @@ setup(
         # Peers that tests compare layers with; not in constraints.txt, which would pin PyTorch's GPU build.
         "peers": ["torch>=2.2"],
         "bench": ["duckdb>=1.1", "polars>=1.8"],
+        # Runs exported XLA programs (tools.benchmarks.run_hlo); not in constraints.txt, because a GPU needs its own build.
+        "jax": ["jax>=0.10"],
         "gbdt": ["lightgbm>=4.6"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
