@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import tensorflow as tf
@@ -154,7 +154,7 @@ class RankerOptimizer(tfrs.experimental.optimizers.CompositeOptimizer):
 
     def apply_gradients(
         self,
-        grads_and_vars: Sequence[tuple[Gradient | None, tf.Variable]],
+        grads_and_vars: Iterable[tuple[Gradient | None, tf.Variable]],
         name: str | None = None,
         experimental_aggregate_gradients: bool = True,
     ) -> tf.Tensor:

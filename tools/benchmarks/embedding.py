@@ -66,7 +66,7 @@ def check(flag: str, given: Sequence[str], known: Sequence[str]) -> Sequence[str
 
 
 def huge_pages() -> dict[str, Any]:
-    """How the system gives out huge pages, what glibc was told, and how many GiB of this process lie in them; empty off Linux."""
+    """How the system gives out huge pages, and how many GiB of this process lie in them; empty off Linux."""
     setting, rollup = Path("/sys/kernel/mm/transparent_hugepage/enabled"), Path("/proc/self/smaps_rollup")
     if not (setting.exists() and rollup.exists()):
         return {}
@@ -74,7 +74,6 @@ def huge_pages() -> dict[str, Any]:
     kib = re.search(r"AnonHugePages:\s+(\d+) kB", rollup.read_text())
     return {
         "system": chosen.group(1) if chosen else None,
-        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "gib": round(int(kib.group(1)) / 2**20, 2) if kib else None,
     }
 

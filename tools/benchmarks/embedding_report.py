@@ -74,7 +74,7 @@ def described(found: Mapping[str, Any]) -> str:
         f"after {made['warm']} that are not timed.",
     ]
     if huge:
-        lines.append(f"Huge pages: system {huge['system']}, GLIBC_TUNABLES={huge['glibc_tunables']!r}, {huge['gib']} GiB of the process.")
+        lines.append(f"Huge pages: system {huge['system']}, {huge['gib']} GiB of the process.")
     return "\n".join(lines)
 
 

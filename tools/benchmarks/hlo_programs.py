@@ -17,7 +17,7 @@ import tensorflow as tf
 from tensorflow.compiler.xla.service import hlo_pb2
 
 FORMAT = 1
-Batch = Mapping[str, tf.Tensor]
+Batch = dict[str, tf.Tensor]
 Program = Callable[[Batch], Any]
 
 
@@ -101,7 +101,8 @@ def _write_values(folder: Path, graph: Any, batch: Batch, variables: Sequence[tf
     outputs = dict(enumerate(results))
     for output, parameter in found["next"]:
         outputs[output] = variables[parameter - arguments].numpy()
-    np.savez(folder / "expected.npz", **{str(place): value.astype(_exact(value.dtype)) for place, value in outputs.items()})
+    arrays: dict[str, Any] = {str(place): value.astype(_exact(value.dtype)) for place, value in outputs.items()}
+    np.savez(folder / "expected.npz", **arrays)
 
 
 def _exact(dtype: np.dtype) -> np.dtype:
