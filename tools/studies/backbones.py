@@ -55,7 +55,7 @@ class Study:
             name = "_".join(f"{key}={value}" for key, value in choice) or "default"
             folder = self._folder("tuning", backbone, name)
             extra = (f"--train_splits={train}", f"--validation_split={validation}", "--seed=0")
-            jobs[choice] = Job(f"{backbone} {name}", (self._train(folder, backbone, choice, extra),), folder.with_suffix(".log"))
+            jobs[choice] = Job(f"{backbone} {name}", (self._train(folder, backbone, choice, extra),), _log(folder))
         return jobs
 
     def final(self, backbone: str, choice: Choice, seeds: int) -> list[Job]:
@@ -68,7 +68,7 @@ class Study:
             evaluation = self.evaluation(backbone, seed)
             words = ("cvr.evaluate", f"--run={folder}", f"--lists={self.lists}", f"--split={test}", f"--output={evaluation}")
             commands = (self._train(folder, backbone, choice, extra), Command(words, evaluation / "summary.json"))
-            jobs.append(Job(f"{backbone} seed {seed}", commands, folder.with_suffix(".log")))
+            jobs.append(Job(f"{backbone} seed {seed}", commands, _log(folder)))
         return jobs
 
     def evaluation(self, backbone: str, seed: int) -> Path:
@@ -78,6 +78,10 @@ class Study:
     def run_info(self, backbone: str, seed: int) -> dict[str, Any]:
         """What a seed's training wrote about itself."""
         return read(self._folder("final", backbone, f"seed{seed}") / "run.json")
+
+
+def _log(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.log")
 
 
 def read(path: Path) -> Any:

@@ -58,17 +58,18 @@ def test_grid() -> None:
 
 def test_the_highest_validation_map_is_chosen_and_only_then_the_test_split_is_read(tmp_path: Path) -> None:
     study = Study(tmp_path, "base.flags", "lists")
-    choices = parse_grid("rate=1,2,3")
+    choices = parse_grid("rate=.1,.2,.3")
     jobs = study.tuning("masknet", choices)
+    assert len({job.log for job in jobs.values()}) == 3
     for job, value in zip(jobs.values(), (0.5, 0.7, 0.6), strict=True):
         assert "--split=test" not in job.commands[0].line
         assert "--train_splits=train --validation_split=validation --seed=0" in job.commands[0].line
         job.commands[0].done.parent.mkdir(parents=True)
         job.commands[0].done.write_text(json.dumps({"validation": {"purchase": value}}))
-    assert best(outcomes(jobs, "purchase")) == (("rate", "2"),)
+    assert best(outcomes(jobs, "purchase")) == (("rate", ".2"),)
     final = study.final("masknet", choices[1], 2)
     assert [command.words[0] for command in final[1].commands] == ["cvr.train", "cvr.evaluate"]
-    assert "--rate=2 --threads=0 --train_splits=train,validation --validation_split= --seed=1" in final[1].commands[0].line
+    assert "--rate=.2 --threads=0 --train_splits=train,validation --validation_split= --seed=1" in final[1].commands[0].line
 
 
 def test_spread_over_seeds() -> None:
