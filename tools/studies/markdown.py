@@ -12,8 +12,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Row], task
     """A row per system: mAP with its interval over lists and seeds, costs, and the difference to the reference."""
     by_system = {row.system: row for row in differences}
     reference = differences[0].reference
-    costs = ("parameters", "FLOPs per item", "items/s")
-    titles = ("system", f"{split} mAP, {task}", "seeds (sd)", *costs, f"difference to {reference}", "chosen on validation")
+    priced = ("parameters", "FLOPs per item", "items/s")
+    titles = ("system", f"{split} mAP, {task}", "seeds (sd)", *priced, f"difference to {reference}", "chosen on validation")
     lines = [f"| {' | '.join(titles)} |", "|" + "---|" * len(titles)]
     for row in rows:
         low, high = row["map_ci"]
