@@ -23,7 +23,7 @@ class _RowOptimizer(tf.keras.optimizers.Optimizer):
     """
 
     def __init__(self, *args: Any, row_decay: float = 0.0, repeats: str = "unique", **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "jit_compile": False})
+        super().__init__(*args, **{"weight_decay": None, **kwargs, "jit_compile": False})  # a decay of 0 would rewrite the whole table
         self.row_decay, self.repeats = row_decay, repeats
 
     def _deduplicate_sparse_grad(self, grads: Sequence[Gradient]) -> Sequence[Gradient]:

@@ -246,6 +246,23 @@ def test_sparse_gradients_of_dense_variables_are_summed_once() -> None:
     np.testing.assert_allclose(optimizer.optimizers[0]._momentums[0].numpy()[1], [0.2, 0.2], rtol=1e-5)
 
 
+@pytest.mark.parametrize("table_optimizer", ["lazy_adam", "rowwise_adagrad"])
+def test_no_operation_of_a_step_is_as_large_as_the_table(table_optimizer: str) -> None:
+    table = _table(rows=1000)
+    optimizer = _optimizer(lambda: [table], list, table_optimizer=table_optimizer, row_decay=0.1, clip_norm=1.0)
+
+    @tf.function(autograph=False)
+    def step(rows: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.gather(table, rows) ** 2)
+        return optimizer.apply_gradients([(tape.gradient(loss, table), table)])
+
+    graph = step.get_concrete_function(tf.constant([1, 4, 1, 0], tf.int64)).graph
+    sizes = {op.name: output.shape[0] for op in graph.get_operations() for output in op.outputs if output.shape.rank}
+    assert len(sizes) > 10
+    assert [name for name, size in sizes.items() if size == 1000] == []
+
+
 # XLA ---------------------------------------------------------------------------------------------------------------------
 
 
