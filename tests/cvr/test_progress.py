@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 from cvr import progress
-from cvr.progress import Progress, clock
+from cvr.progress import Progress, clock, engineering
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,27 @@ def test_a_pause_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         with shown.paused():
             now[0] += 1000.0
     assert shown.items_per_second == pytest.approx(20.0)
+
+
+@pytest.mark.parametrize(("value", "text"), [(12.0, "12 "), (1234.0, "1.23 k"), (4.56e9, "4.56 G"), (7.2e13, "72 T")])
+def test_engineering(value: float, text: str) -> None:
+    assert engineering(value) == text
+
+
+def test_waiting_for_input_and_operations_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch takes one second to come and three to train on; the first of each is not counted."""
+    now = [0.0]
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slow() -> Iterator[int]:
+        for number in range(5):
+            now[0] += 1.0
+            yield number
+
+    stream = io.StringIO()
+    shown = Progress(total_steps=5, flops_per_item=2e6, stream=stream)
+    for _ in shown.waiting_for(slow()):
+        now[0] += 3.0
+        shown.update(100, "")
+    assert shown.values() == pytest.approx({"items_per_second": 25.0, "flops_per_second": 5e7, "input_wait_share": 0.25})
+    assert "25 items/s  50 MFLOP/s  input wait 25 %" in stream.getvalue()
