@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cvr.data import dummy_batch
 from cvr.errors import CvrError
+from cvr.ranker import RankerConfig, build_ranker
 from cvr.schema import parse_spec
 from export.batching import Batching
 from export.example import example_search
 from export.request import to_arrays
 from export.servable import Servable, graph_message
-from export.signatures import ServingModule
+from export.signatures import CONTEXT, ITEMS, ServingModule
 from tests.export.conftest import Exported
 from tests.export.tiny import SPEC
 
@@ -85,3 +87,13 @@ def test_preprocess_stays_on_the_cpu_and_the_backbone_asks_for_the_gpu(exported:
     assert all("CPU" in op.device for op in operations if op.type not in ("Const", "ReadVariableOp"))
     products = [op for op in signatures["score"].graph.get_operations() if op.type == "MatMul"]
     assert products and all("GPU" in op.device for op in products)
+
+
+def test_halves_of_a_bfloat16_ranker_are_float32_and_lose_nothing(servable: Servable) -> None:
+    spec = parse_spec(SPEC)
+    ranker = build_ranker(spec, RankerConfig("dcnv2", precision="mixed_bfloat16"), dummy_batch(spec))
+    module = ServingModule(spec, ranker, Batching())
+    halves = module._preprocess({name: tf.constant(value) for name, value in _request(servable).items()})
+    assert {value.dtype for value in halves.values()} == {tf.float32}
+    exact = ranker.score(*(tf.cast(halves[name], tf.bfloat16) for name in (CONTEXT, ITEMS)))
+    np.testing.assert_array_equal(module._score(halves)["purchase"].numpy(), exact.numpy()[:, 0])
