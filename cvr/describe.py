@@ -15,7 +15,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from cvr import flops, train, train_flags
+from cvr import flops, preparation, train_flags
 from cvr.activations import kept_bytes, peak_bytes
 from cvr.data import Batch, Budget, dummy_batch
 from cvr.errors import CvrError, run_main
@@ -42,7 +42,7 @@ def define_flags() -> None:
 def choose_spec() -> FeatureSpec:
     """The spec that the flags name, with histories of --history_length. Raises CvrError without --spec and --lists."""
     if FLAGS.lists:
-        spec, _ = train.choose_spec(load_manifest(FLAGS.lists))
+        spec, _ = preparation.choose_spec(load_manifest(FLAGS.lists))
     elif FLAGS.spec:
         spec = load_spec(FLAGS.spec)
     else:

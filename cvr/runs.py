@@ -57,6 +57,11 @@ def versions() -> dict[str, str]:
     return found
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run in this folder goes on from a checkpoint."""
+    return any((folder / "checkpoints").glob("ckpt-*.index"))
+
+
 def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence[str] = ()) -> None:
     """Marks a folder as a run in progress: spec and `run.json` with status `training`.
 
@@ -67,7 +72,7 @@ def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     if before.get("status") == "finished":
         raise CvrError(f"--output={folder} already holds a finished run; choose another folder or remove it")
-    if not list((folder / "checkpoints").glob("ckpt-*.index")):
+    if not has_checkpoint(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
@@ -82,6 +87,17 @@ def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence
         )
     for text in changed.values():
         print(f"resuming with another {text}", file=sys.stderr, flush=True)
+
+
+def check_same(folder: Path, info: dict[str, Any], free: Sequence[str] = ()) -> None:
+    """For a process that trains with the chief that started the run: raises CvrError where it has other settings, or another folder."""
+    path = folder / RUN_FILE
+    if not path.is_file():
+        raise CvrError(f"--output={folder} is not the chief's folder: all processes need the same one, on a file system that they share")
+    changed = _changes(json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(info)))
+    refused = [text.replace(" then, ", " in the chief, ").replace(" now", " here") for key, text in changed.items() if key not in free]
+    if refused:
+        raise CvrError(f"this process trains with other settings than the chief ({'; '.join(refused)}); give all the same command")
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:

@@ -12,88 +12,20 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from cvr import runs, statistics, train_flags, warm_start
-from cvr.data import Budget, batches, dummy_batch, split_files
-from cvr.errors import CvrError, run_main
+from cvr import distribution, runs, train_flags, warm_start
+from cvr.errors import run_main
 from cvr.flops import Cost, cost_of
 from cvr.loop import Trainer
-from cvr.losses import listwise_losses
 from cvr.manifest import Manifest, load_manifest
-from cvr.ranker import Ranker, build_ranker
-from cvr.reading import iterate
-from cvr.schema import FeatureSpec, load_spec
+from cvr.parameter_servers import serve
+from cvr.placement import Placement
+from cvr.preparation import check_tasks, choose_spec, load_data, prepare, try_out
+from cvr.ranker import Ranker
+from cvr.schema import FeatureSpec
 from cvr.settings import TrainingData
 from cvr.stopping import Stopped
 
 FLAGS = flags.FLAGS
-
-
-def choose_spec(manifest: Manifest) -> tuple[FeatureSpec, str]:
-    """(spec, its text): the one that --spec names, else the lists' own. Raises CvrError when the records do not fit it."""
-    if not FLAGS.spec:
-        return manifest.spec(), manifest.spec_text
-    spec = load_spec(FLAGS.spec)
-    if spec.fingerprint != manifest.spec_fingerprint:
-        raise CvrError(
-            f"--spec={FLAGS.spec} stores other features than the lists in {FLAGS.lists} hold; rebuild the lists with it, "
-            "or change only model-side settings (embeddings, transforms, encoders, derived features)"
-        )
-    return spec, Path(FLAGS.spec).read_text(encoding="utf-8")
-
-
-def load_data(manifest: Manifest) -> TrainingData:
-    """Files and batch sizes of the splits that the flags name."""
-    splits = FLAGS.train_splits
-    chosen = [manifest.split(name) for name in splits]
-    budget = Budget.for_manifest(manifest, splits, FLAGS.batch_items)
-    validation = [FLAGS.validation_split] if FLAGS.validation_split else []
-    return TrainingData(
-        train=split_files(FLAGS.lists, manifest, splits),
-        validation=split_files(FLAGS.lists, manifest, validation),
-        budget=budget,
-        validation_budget=Budget.for_manifest(manifest, validation, FLAGS.batch_items) if validation else budget,
-        items=sum(split.items for split in chosen),
-        lists=sum(split.lists for split in chosen),
-        max_list_size=max(split.max_list_size for split in chosen),
-    )
-
-
-def check_tasks(spec: FeatureSpec, manifest: Manifest) -> None:
-    """Raises CvrError for a task without any positive in the training lists, whose loss would be 0 for ever, and for a choice of the best
-    epoch without lists that tell which one it is."""
-    for task in spec.task_names:
-        if not sum(manifest.split(name).labels.get(task, 0) for name in FLAGS.train_splits):
-            raise CvrError(
-                f"task {task!r} has no positive label in the splits {FLAGS.train_splits}; "
-                "check its events and window in the spec, or remove the task"
-            )
-    if FLAGS.keep_best or FLAGS.patience:
-        split, task = FLAGS.validation_split, spec.primary_task
-        if not split or not manifest.split(split).labels.get(task, 0):
-            raise CvrError(
-                f"--keep_best and --patience go by the validation mAP of the primary task {task!r}, and --validation_split={split!r} "
-                "has no list with a positive of it"
-            )
-
-
-def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker:
-    """A built ranker that knows the training splits' statistics."""
-    ranker = build_ranker(spec, train_flags.ranker_config(), dummy_batch(spec))
-    found = statistics.stored_statistics(spec, manifest, FLAGS.train_splits)
-    found |= statistics.derived_statistics(ranker.extraction, data.train, data.budget)
-    for layer in ranker.extraction.numericals.values():
-        layer.set_statistics(found)
-    for name, counts in statistics.row_counts(ranker.extraction, data.train, data.budget).items():
-        ranker.extraction.shrunk_tables[name].set_counts(counts)
-    if ranker.config.logit_bias:
-        ranker.head.logit_bias.assign(first_biases(spec, manifest, data.items))
-    return ranker
-
-
-def first_biases(spec: FeatureSpec, manifest: Manifest, items: int) -> list[float]:
-    """The bias of each task's logit that fits its share of positives in the training lists: a loss with a level starts there."""
-    positives = [sum(manifest.split(name).labels.get(task, 0) for name in FLAGS.train_splits) for task in spec.task_names]
-    return [train_flags.settings().objective.first_bias(count / items) for count in positives]
 
 
 def set_up_tensorflow() -> None:
@@ -122,16 +54,6 @@ def describe_run(names: list[str], spec: FeatureSpec, manifest: Manifest, data: 
     }
 
 
-def try_out(ranker: Ranker, data: TrainingData) -> str:
-    """Reads the first batch and scores it: the losses of a model that has learned nothing. Raises CvrError on unreadable records."""
-    dataset = batches(ranker.spec, data.train, data.budget)
-    batch = next(iterate(dataset, ranker.spec, data.train))
-    losses = listwise_losses(ranker(batch), batch, data.max_list_size, train_flags.settings().objective).numpy()
-    items, lists = int(tf.reduce_sum(batch["list_size"])), int(tf.math.count_nonzero(batch["list_size"]))
-    shown = " ".join(f"{task} {loss:.4f}" for task, loss in zip(ranker.task_names, losses, strict=True))
-    return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists; loss {shown}"
-
-
 def start_warm(ranker: Ranker, output: Path | None) -> None:
     """Loads what --warm_start_from has and prints the report of it, which is also written to the run's folder, if there is one."""
     base = warm_start.find_base(FLAGS.warm_start_from)
@@ -141,11 +63,15 @@ def start_warm(ranker: Ranker, output: Path | None) -> None:
         warm_start.write_report(output, base, outcomes)
 
 
-def train(ranker: Ranker, cost: Cost, data: TrainingData, output: Path) -> None:
+def train(ranker: Ranker, cost: Cost, data: TrainingData, output: Path, placement: Placement) -> None:
     """Trains to the end and marks the run as finished."""
     forward = cost.flops_per_item + cost.flops_per_list * data.lists / data.items
-    trainer = Trainer(ranker, data, train_flags.settings(), output, flops_per_item=3.0 * forward)  # backward: twice the forward products
-    results = trainer.run((lambda: start_warm(ranker, output)) if FLAGS.warm_start_from else None)
+    step_flops = 3.0 * forward  # backward: twice the forward products
+    trainer = Trainer(ranker, data, train_flags.settings(), output, step_flops, placement)
+    report = output if placement.is_chief else None
+    results = trainer.run((lambda: start_warm(ranker, report)) if FLAGS.warm_start_from else None)
+    if not placement.is_chief:
+        return
     chosen = trainer.state.best_prefix if FLAGS.keep_best or FLAGS.patience else trainer.state.latest_prefix
     assert chosen is not None  # each epoch ends with a checkpoint, and check_tasks saw that validation has one to choose by
     results["checkpoint"] = str(Path(chosen).relative_to(output))
@@ -157,31 +83,49 @@ def main(argv: Sequence[str], names: list[str]) -> int:
     """Builds, trains and reports; `names` are the job's flags."""
     del argv
     set_up_tensorflow()
+    distribution.check_flags(FLAGS.distribute, FLAGS.jit_compile, FLAGS.deterministic, bool(FLAGS.warm_start_from))
+    cluster, output = distribution.task_of(FLAGS.distribute), Path(FLAGS.output)
+    if cluster and distribution.only_serves(cluster):
+        return serve(cluster, FLAGS.cluster_timeout, output)
     manifest = load_manifest(FLAGS.lists)
     spec, spec_text = choose_spec(manifest)
     check_tasks(spec, manifest)
-    data, output = load_data(manifest), Path(FLAGS.output)
+    data = load_data(manifest)
     train_flags.settings()
-    with contextlib.nullcontext() if FLAGS.dry_run else runs.alone_in(output):
-        if not FLAGS.dry_run:
-            info = describe_run(names, spec, manifest, data)
-            if FLAGS.warm_start_from and not (output / runs.RUN_FILE).is_file():  # a run that goes on needs its base no more
+    writes = not FLAGS.dry_run and (cluster is None or cluster.is_chief)
+    with runs.alone_in(output) if writes else contextlib.nullcontext():
+        info = describe_run(names, spec, manifest, data)
+        if writes:
+            if FLAGS.warm_start_from and not runs.has_checkpoint(output):  # a run that goes on needs its base no more
                 info["warm_start"] = warm_start.find_base(FLAGS.warm_start_from).describe()
             runs.start_run(output, spec_text, info, train_flags.FREE)
-        ranker = prepare(spec, manifest, data)
-        cost = cost_of(ranker)
-        print(f"{FLAGS.backbone} on {data.lists:,} lists, {data.items:,} items\n{cost.describe()}", flush=True)
-        if FLAGS.dry_run:
-            if FLAGS.warm_start_from:
-                start_warm(ranker, None)
-            print(try_out(ranker, data))
-            return 0
+        placement = distribution.make_placement(FLAGS.distribute, cluster, FLAGS.cluster_timeout)
+        if not writes and not FLAGS.dry_run:
+            runs.check_same(output, info)
         try:
-            train(ranker, cost, data, output)
+            with placement.guarded():
+                build_and_train(spec, manifest, data, placement)
         except Stopped as stopped:
             print(f"stopped by {stopped} and saved; the same command resumes at this step", file=sys.stderr)
             return stopped.exit_code
     return 0
+
+
+def build_and_train(spec: FeatureSpec, manifest: Manifest, data: TrainingData, placement: Placement) -> None:
+    """All of a run after its start, or what --dry_run leaves of it."""
+    with placement.scope():
+        ranker = prepare(spec, manifest, data)
+    distribution.check_ranker(FLAGS.distribute, ranker)
+    cost = cost_of(ranker)
+    where = placement.describe()
+    print(f"{FLAGS.backbone} on {data.lists:,} lists, {data.items:,} items{where and f'; {where}'}\n{cost.describe()}", flush=True)
+    if not FLAGS.dry_run:
+        train(ranker, cost, data, Path(FLAGS.output), placement)
+        placement.total(0.0)  # nobody leaves before the chief is done
+        return
+    if FLAGS.warm_start_from:
+        start_warm(ranker, None)
+    print(try_out(ranker, data))
 
 
 def entry() -> None:

@@ -22,10 +22,10 @@ from cvr.data import Batch, Budget, split_files
 from cvr.errors import CvrError, run_main
 from cvr.evaluate import publish
 from cvr.manifest import Manifest, load_manifest, publish_json
+from cvr.preparation import choose_spec
 from cvr.reports import table
 from cvr.schema import FeatureSpec
 from cvr.scoring import ScoredLists, score_files
-from cvr.train import choose_spec
 from tools.gbdt.boosting import DEFAULTS, Booster, Fitted, Machine, Ranking, load_lightgbm, parse_params
 from tools.gbdt.columns import Design, FeatureColumns
 from tools.gbdt.tuning import Trial, as_flag, draw, search

@@ -21,10 +21,10 @@ from cvr.errors import CvrError, run_main
 from cvr.evaluate import publish
 from cvr.extraction import Extraction
 from cvr.manifest import load_manifest
+from cvr.preparation import choose_spec
 from cvr.reports import table
 from cvr.schema import FeatureSpec
 from cvr.scoring import ScoredLists, score_files
-from cvr.train import choose_spec
 
 FLAGS = flags.FLAGS
 

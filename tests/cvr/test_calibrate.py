@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvr import train
+from cvr import preparation
 from cvr.calibrate import check_split
 from cvr.calibration import load_calibration
 from cvr.errors import CvrError
@@ -73,7 +73,7 @@ def test_training_with_a_level(run: Path) -> None:
 def test_the_bias_starts_at_the_share_of_positives(lists: Path, tmp_path: Path) -> None:
     manifest = load_manifest(lists)
     with train_flags_of(f"--lists={lists}", f"--output={tmp_path}", *small_model("--loss=calibrated_softmax", "--anchor_label=2")):
-        ranker = train.prepare(manifest.spec(), manifest, train.load_data(manifest))
+        ranker = preparation.prepare(manifest.spec(), manifest, preparation.load_data(manifest))
     split = manifest.split("train")
     shares = np.array([split.labels[task] / split.items for task in ("purchase", "click")])
     np.testing.assert_allclose(ranker.head.logit_bias, np.log(shares / 2), rtol=1e-5)
