@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import tensorflow as tf
 from absl import flags
 
 from cvr import distribution, runs, train_flags, warm_start
-from cvr.errors import run_main
+from cvr.errors import CvrError, run_main
 from cvr.flops import Cost, cost_of
 from cvr.loop import Trainer
 from cvr.manifest import Manifest, load_manifest
@@ -108,6 +109,10 @@ def main(argv: Sequence[str], names: list[str]) -> int:
         except Stopped as stopped:
             print(f"stopped by {stopped} and saved; the same command resumes at this step", file=sys.stderr)
             return stopped.exit_code
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            raise CvrError(f"cannot write to --output={output}: {error.strerror}; make room and run the same command again") from error
     return 0
 
 

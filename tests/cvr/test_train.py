@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pytest
 from absl import flags
 
+from cvr import train
 from cvr.layers import sparse_per_token_ffn
 from cvr.manifest import load_manifest, publish_json
 from cvr.runs import load_ranker
@@ -171,6 +173,17 @@ def test_dry_run_prints_the_costs_and_writes_nothing(
     said = capsys.readouterr().out
     assert "FLOPs per item" in said and "of 24 items in" in said and "lists; loss purchase " in said
     assert not (tmp_path / "m").exists()
+
+
+def test_a_disk_that_is_full(lists: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not only a checkpoint (tests/cvr/test_checkpoints.py): a row of the history finds no room either."""
+
+    def full(*rest: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(train, "train", full)
+    text = message(train_job, f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL)
+    assert text == f"cannot write to --output={tmp_path / 'm'}: No space left on device; make room and run the same command again"
 
 
 def test_penalties_of_a_backbone_are_trained_and_its_state_is_kept(lists: Path, tmp_path: Path) -> None:
