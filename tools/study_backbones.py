@@ -1,7 +1,7 @@
 """Every backbone on the same lists: tuned with the same small budget on the validation split, then several seeds on the test split.
 
 python -m tools.study_backbones --lists=<folder> --base=configs/trivago2019.flags --output=<folder> \
-    [--grid="learning_rate=0.002,0.004;dropout=0.2,0.4"] [--seeds=5] [--beside=lambdamart=<evaluation>,..]
+    [--grid="learning_rate=0.001,0.003;dropout=0.2,0.4"] [--seeds=5] [--beside=lambdamart=<evaluation>,..]
 
 Every run is a command of its own (`--print_commands`), a finished one is never repeated. Writes `table.md`, `forest.png` and, last,
 `study.json`: mAP with intervals over lists and seeds, costs, and differences to the first system of --beside.
@@ -37,7 +37,7 @@ def define_flags() -> None:
     flags.DEFINE_string("base", None, "Flagfile that every run starts from.", required=True)
     flags.DEFINE_string("output", None, "Folder of the study; runs that are finished there are kept.", required=True)
     flags.DEFINE_list("backbones", None, f"Backbones; by default all: {', '.join(backbones.names())}.")
-    flags.DEFINE_string("grid", "learning_rate=0.002,0.004;dropout=0.2,0.4", "Configurations to tune: name=value,value;name=value,..")
+    flags.DEFINE_string("grid", "learning_rate=0.001,0.003;dropout=0.2,0.4", "Configurations to tune: name=value,value;name=value,..")
     flags.DEFINE_integer("seeds", 5, "Seeds of the chosen configuration.", lower_bound=1)
     flags.DEFINE_list("splits", ["train", "validation", "test"], "Splits to train on, to choose on and to report.")
     flags.DEFINE_list("beside", [], "Evaluations to compare with, the reference first: name=<folder>.")
