@@ -97,7 +97,7 @@ def execute(jobs: Sequence[Job], parallel: int, title: str) -> None:
     On Ctrl-C, or when a job fails, the running ones are stopped; the next call goes on. Raises CvrError naming job, command and log.
     """
     waiting = [job for job in jobs if not job.finished]
-    if len(waiting) < len(jobs):
+    if 0 < len(waiting) < len(jobs):
         print(f"{title}: {len(jobs) - len(waiting)} of {len(jobs)} runs are done already", flush=True)
     running: list[_Running] = []
     try:

@@ -30,8 +30,9 @@ def test_commands_run_in_turn_and_finished_ones_are_not_repeated(tmp_path: Path,
     assert json.loads((tmp_path / "a").read_text()) == {"made": "before"}
     assert [json.loads((tmp_path / name).read_text()) for name in ("b", "c")] == [{"made": "b"}, {"made": "c"}]
     assert (tmp_path / "log" / "a.log").read_text() == f"$ python -m json.tool {tmp_path}/b.in {tmp_path}/b\n"
+    (tmp_path / "c").unlink()
     execute(jobs, 2, "again")
-    assert "again: 2 of 2 runs are done already" in capsys.readouterr().out
+    assert "again: 1 of 2 runs are done already" in capsys.readouterr().out and (tmp_path / "c").is_file()
 
 
 def test_a_failure_names_job_command_and_log(tmp_path: Path) -> None:
