@@ -120,24 +120,30 @@ class TrainingState:
         self._best = CheckpointFolder(folder / "checkpoints" / "best", tf.train.Checkpoint(model=model))
 
     def restore(self) -> bool:
-        """Loads the newest checkpoint that can be read, if there is any; says on stderr which ones cannot and why, and sets them aside.
+        """Loads the newest checkpoint that can be read, if there is any. Raises CvrError as `newest` and `load` do."""
+        number = self.newest()
+        if number:
+            self.load(number)
+        return number > 0
 
-        Raises CvrError when none can be read, or one belongs to another model.
-        """
+    def newest(self) -> int:
+        """Number of the newest checkpoint that can be read, 0 where there is none; says on stderr which ones cannot and why, and sets them
+        aside. Raises CvrError when none can be read."""
         numbers = self._latest.numbers()
         for number in reversed(numbers):
             prefix = self._latest.prefix(number)
             reason = damage(prefix)
             if not reason:
-                self._load(prefix)
-                return True
+                return number
             print(f"checkpoint {prefix} is damaged ({reason}); going back to the one before", file=sys.stderr, flush=True)
             self._latest.set_aside(number)
         if numbers:
             raise CvrError(f"no checkpoint beside {self._latest.prefix(numbers[0])} can be read; remove the output folder to start over")
-        return False
+        return 0
 
-    def _load(self, prefix: str) -> None:
+    def load(self, number: int) -> None:
+        """Loads a checkpoint. Raises CvrError when it belongs to another model."""
+        prefix = self._latest.prefix(number)
         try:
             self._checkpoint.read(prefix).assert_existing_objects_matched()
         except (AssertionError, ValueError, tf.errors.OpError) as error:

@@ -67,8 +67,8 @@ class Extraction(tf.keras.layers.Layer):
 
     @property
     def table_variables(self) -> list[tf.Variable]:
-        """The embedding tables: sparse gradients, lazily updated."""
-        return [variable for table in self.tables.values() for variable in table.tables]
+        """The embedding tables: sparse gradients, lazily updated. Of tables that are split over parameter servers, the parts."""
+        return [part for table in self.tables.values() for variable in table.tables for part in getattr(variable, "variables", [variable])]
 
     @property
     def sequences(self) -> list[tuple[Feature, EventEmbedding, Encoder]]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from cvr.layers.mmoe import MMoE, gate_use
+from cvr.layers.mmoe import MMoE
 
 
 class GateUse(tf.Module):
@@ -18,9 +18,9 @@ class GateUse(tf.Module):
         self._experts = head.experts
         self._last = tf.Variable(tf.zeros([head.tasks, 1 + head.experts]), trainable=False, name="gate_use")
 
-    def watch(self, gates: tf.Tensor, mask: tf.Tensor) -> None:
-        """Notes a step's gates `[N, T, E]` on the items of mask `[N]`, inside its graph."""
-        self._last.assign(gate_use(gates, mask))
+    def note(self, use: tf.Tensor) -> None:
+        """Notes a step's `cvr.layers.mmoe.gate_use`, inside its graph."""
+        self._last.assign(use)
 
     def values(self, tasks: Sequence[str]) -> dict[str, float]:
         """By name: `gate_entropy/<task>` in nats, `gate_entropy_share/<task>` of log E (1 for a single expert), `expert_use/<task>/<e>`."""

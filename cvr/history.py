@@ -67,3 +67,20 @@ class History:
         with self._writer.as_default(step=step):
             for name, value in values.items():
                 tf.summary.scalar(name, value)
+
+
+class NoHistory(History):
+    """That of a process whose chief writes it."""
+
+    def __init__(self) -> None:
+        self._writer = tf.summary.create_noop_writer()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """None."""
+        return []
+
+    def go_on_from(self, step: int, epoch: int) -> None:
+        """Nothing to keep."""
+
+    def _append(self, row: dict[str, Any]) -> None:
+        """Nothing is written."""

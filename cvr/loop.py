@@ -11,12 +11,13 @@ from typing import Any
 import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
-from cvr.data import Batch, Shuffle, batches
+from cvr.data import Batch, Shuffle
 from cvr.errors import CvrError
 from cvr.guard import LossGuard, describe_batch
-from cvr.history import History
+from cvr.history import History, NoHistory
 from cvr.observers import Histograms, StepProfile
 from cvr.optimizers import make_optimizer
+from cvr.placement import Placement, Run
 from cvr.progress import Progress
 from cvr.ranker import Ranker
 from cvr.reading import iterate
@@ -32,28 +33,39 @@ LOG_EVERY = 20
 class Trainer:
     """Trains one ranker in one folder; `run` resumes from the newest checkpoint there. `flops_per_item` are those of a training step."""
 
-    def __init__(self, ranker: Ranker, data: TrainingData, settings: Settings, folder: Path, flops_per_item: float = 0.0) -> None:
+    def __init__(
+        self,
+        ranker: Ranker,
+        data: TrainingData,
+        settings: Settings,
+        folder: Path,
+        flops_per_item: float = 0.0,
+        placement: Placement | None = None,
+    ) -> None:
         self.ranker, self.data, self.settings, self.folder = ranker, data, settings, folder
+        self.placement = placement or Placement()
         self.total_steps = data.steps_per_epoch * settings.epochs
         warmup = min(int(settings.warmup_share * data.steps_per_epoch), self.total_steps - 1)
         self.schedule = WarmupCosine(settings.learning_rate, warmup, self.total_steps)
-        self.optimizer = make_optimizer(
-            self._table_variables,
-            self._dense_variables,
-            self.schedule,
-            WarmupCosine(settings.table_learning_rate, warmup, self.total_steps),
-            settings.optimizer,
-        )
+        with self.placement.scope():
+            self.optimizer = make_optimizer(
+                self._table_variables,
+                self._dense_variables,
+                self.schedule,
+                WarmupCosine(settings.table_learning_rate, warmup, self.total_steps),
+                settings.optimizer,
+            )
         self.guard = LossGuard(len(ranker.task_names))
         self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size, settings.objective)
         logged = {"guard": self.guard, "gate_use": self.step.gate_use}  # so that a resumed run logs the same numbers
         self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, **logged)
-        self.history = History(folder)
+        chief = self.placement.is_chief
+        self.history = History(folder) if chief else NoHistory()
         self._scorer = compile_scorer(ranker)
-        self._histograms = Histograms(ranker, folder, settings.histograms_every)
-        self._profile = StepProfile(folder, settings.profile_steps)
+        self._histograms = Histograms(ranker, folder, settings.histograms_every if chief else 0)
+        self._profile = StepProfile(folder, settings.profile_steps if chief else None)
         self._flops_per_item = flops_per_item
-        self._compiled: Callable[[Batch], tf.Tensor] | None = None
+        self._compiled: Run | None = None
         self._loss_note = self._map_note = ""
 
     def _table_variables(self) -> Sequence[tf.Variable]:
@@ -70,7 +82,7 @@ class Trainer:
         Raises CvrError on a loss or gradient that is not finite, an exploding loss, or a disk that takes no more, and Stopped on Ctrl-C or
         SIGTERM; in all cases the last checkpoint is whole, and on Stopped it holds the last step.
         """
-        if self.state.restore():
+        if self._restore():
             print(f"resuming at step {self._steps_done} (epoch {self._epochs_done + 1})", flush=True)
         elif warm_start:
             warm_start()
@@ -94,6 +106,13 @@ class Trainer:
             "seconds_train": time.monotonic() - started,
             "validation": self.history.last_validation(),
         }
+
+    def _restore(self) -> bool:
+        """Loads the newest checkpoint that the chief can read, if there is any."""
+        number = int(self.placement.from_chief(self.state.newest() if self.placement.is_chief else 0))
+        if number:
+            self.state.load(number)
+        return number > 0
 
     @property
     def _steps_done(self) -> int:
@@ -119,42 +138,46 @@ class Trainer:
         waited = self._epochs_done - int(self.state.best_epoch.numpy())
         return 0 < self.settings.patience <= waited
 
-    def _dataset(self, epoch: int, skip: int) -> tf.data.Dataset:
-        """The training batches of an epoch, counted from 0, from number `skip` on."""
+    def _dataset(self, epoch: int, skip: int, placement: Placement) -> tf.data.Dataset:
+        """The training batches of an epoch, counted from 0, from number `skip` on, as a placement takes them."""
         shuffle = Shuffle(seed=self.settings.seed * 1_000_003 + epoch, buffer=self.settings.shuffle_buffer)
         budget = dataclasses.replace(self.data.budget, pad_bags=self.settings.jit_compile)
-        return batches(self.ranker.spec, self.data.train, budget, shuffle, skip=skip)
+        return placement.dataset(self.ranker.spec, self.data, budget, shuffle, skip)
 
     def _epoch(self, progress: Progress, stop: StopRequest) -> None:
         epoch = self._epochs_done
-        dataset = self._dataset(epoch, int(self.state.batch.numpy()))
-        self._compiled = self._compiled or self.step.compile(dataset, self.settings.jit_compile)
+        dataset = self._dataset(epoch, int(self.state.batch.numpy()), self.placement)
+        self._compiled = self._compiled or self.placement.compile(self.step, dataset, self.settings.jit_compile)
         self._profile.after(self._steps_done)
         for batch in progress.waiting_for(iterate(dataset, self.ranker.spec, self.data.train)):
-            self._compiled(batch)
+            items = self._compiled(batch)
             step = self.state.advance()
             if step % LOG_EVERY == 0 or step == 1:
                 self._log(progress)
-            progress.update(int(tf.reduce_sum(batch["list_size"])), f"{self._loss_note}{self._map_note}")
+            progress.update(items, f"{self._loss_note}{self._map_note}")
             self._histograms.after(step)
             self._profile.after(step)
             if step % self.settings.checkpoint_every == 0:
                 self._save()
-            stop.check()
+            if step % self.placement.stop_every == 0:
+                stop.check(self.placement.total)
+        self.placement.settle()
         if self.guard.steps:
             self._log(progress)
 
     def _save(self) -> None:
         self._check_losses()
-        self.state.save()
+        if self.placement.is_chief:
+            self.state.save()
 
     def _check_losses(self) -> None:
+        self.placement.settle()
         bad = self.guard.bad_step()
         if bad is None:
             return
         back = self.guard.steps - bad.place - 1  # steps since
         step, epoch, place = self._steps_done - back, self._epochs_done, int(self.state.batch.numpy()) - back
-        batch = next(iter(self._dataset(epoch, place - 1)))
+        batch = next(iter(self._dataset(epoch, place - 1, Placement())))
         last = self.state.latest_prefix
         raise CvrError(
             f"{bad.describe(self.ranker.task_names)} at step {step} (epoch {epoch + 1}, batch {place}): "
@@ -178,14 +201,16 @@ class Trainer:
             return
 
         def scorer(batch: Batch) -> tf.Tensor:
-            stop.check()
+            if self.placement.stop_every == 1:
+                stop.check()
             return self._scorer(batch)
 
         scored = score_files(scorer, self.ranker.spec, self.data.validation, self.data.validation_budget)
-        values = mean_average_precision(scored, self.ranker.task_names)
+        found = mean_average_precision(scored, self.ranker.task_names)
+        values = {task: self.placement.from_chief(value) for task, value in found.items()}  # what patience goes by must be the same
         self.history.validation(self._steps_done, epoch, values)
         shown = " ".join(f"{task} {value:.4f}" for task, value in values.items())
         self._map_note = f"  mAP {shown}"
         progress.say(f"epoch {epoch}/{self.settings.epochs}: validation mAP {shown}")
-        keep = self.settings.keep_best or self.settings.patience > 0
+        keep = self.placement.is_chief and (self.settings.keep_best or self.settings.patience > 0)
         self.state.note_validation(values.get(self.ranker.spec.primary_task, -1.0), epoch, keep)

@@ -46,7 +46,8 @@ class Ranker(tf.keras.Model):
         self.extraction = Extraction(spec, name="extraction")
         self.projection = InputProjection(self.backbone.views, name="projection")
         self.head = MMoE(len(spec.tasks), config.experts, config.expert_width, config.tower_width, config.logit_bias, name="head")
-        self.dropout_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step")
+        once = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        self.dropout_step = tf.Variable(0, trainable=False, dtype=tf.int64, name="dropout_step", aggregation=once)
 
     @property
     def task_names(self) -> tuple[str, ...]:
@@ -89,10 +90,11 @@ class Ranker(tf.keras.Model):
         return self._drop(self.backbone(views), len(views), training)
 
     def _drop(self, values: tf.Tensor, place: int, training: bool) -> tf.Tensor:
-        """Dropout whose mask depends only on seed, place and step, so a resumed run repeats it."""
+        """Dropout whose mask depends only on seed, place, step and replica, so a resumed run repeats it."""
         if not training or not self.config.dropout:
             return values
-        seed = tf.stack([tf.constant(self.config.seed * 64 + place, tf.int64), self.dropout_step])
+        replica = tf.cast(tf.distribute.get_replica_context().replica_id_in_sync_group, tf.int64)
+        seed = tf.stack([self.config.seed * 64 + place + 2**32 * replica, self.dropout_step])
         return tf.nn.experimental.stateless_dropout(values, self.config.dropout, seed)
 
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from cvr.data import Batch
 from cvr.gates import GateUse
 from cvr.guard import LossGuard
+from cvr.layers.mmoe import gate_use
 from cvr.losses import Loss, listwise_losses
 from cvr.optimizers import RankerOptimizer
 from cvr.ranker import Ranker
+
+
+class Outcome(NamedTuple):
+    """What is known of a step: the loss of each task `[T]`, the norm of all gradients, and the use of the gates `[T, 1 + E]`."""
+
+    losses: tf.Tensor
+    norm: tf.Tensor
+    gates: tf.Tensor
 
 
 class TrainingStep:
@@ -31,19 +41,27 @@ class TrainingStep:
         graph = tf.function(self.__call__, autograph=False, jit_compile=jit_compile or None, input_signature=[signature])
         return lambda batch: graph({name: batch[name] for name in signature})
 
-    def losses(self, batch: Batch, training: bool) -> tf.Tensor:
-        """Loss of each task `[T]`."""
-        logits, gates = self.ranker(batch, training=training, with_gates=True)
-        self.gate_use.watch(gates, batch["item_mask"])
-        return listwise_losses(logits, batch, self.max_list_size, self.loss)
-
     def __call__(self, batch: Batch) -> tf.Tensor:
         """Trains on one batch; returns the loss of each task `[T]`."""
+        outcome = self.update(batch)
+        self.watch(outcome)
+        return outcome.losses
+
+    def update(self, batch: Batch) -> Outcome:
+        """Trains on one batch."""
         with tf.GradientTape() as tape:
-            losses = self.losses(batch, training=True)
+            losses, gates = self.losses(batch)
             total = tf.reduce_sum(losses) + sum(self.ranker.losses)  # the penalties that the backbone adds in training
         variables = self.ranker.trainable_variables
         gradients = tape.gradient(total, variables)
-        norm = self.optimizer.apply_gradients(list(zip(gradients, variables, strict=True)))
-        self.guard.watch(losses, norm)
-        return losses
+        return Outcome(losses, self.optimizer.apply_gradients(list(zip(gradients, variables, strict=True))), gates)
+
+    def losses(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
+        """Loss of each task in training `[T]`, and the use of the gates `[T, 1 + E]`."""
+        logits, gates = self.ranker(batch, training=True, with_gates=True)
+        return listwise_losses(logits, batch, self.max_list_size, self.loss), gate_use(gates, batch["item_mask"])
+
+    def watch(self, outcome: Outcome) -> None:
+        """Notes what the guard and the history want of a step."""
+        self.guard.watch(outcome.losses, outcome.norm)
+        self.gate_use.note(outcome.gates)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 
@@ -24,10 +24,10 @@ class StopRequest:
     def __init__(self) -> None:
         self._signal: int | None = None
 
-    def check(self) -> None:
-        """Raises Stopped if a signal came."""
-        if self._signal is not None:
-            raise Stopped(self._signal)
+    def check(self, total: Callable[[float], float] = float) -> None:
+        """Raises Stopped if a signal came, to this process or, with a `total` over all of them, to any."""
+        if total(self._signal is not None):
+            raise Stopped(self._signal or signal.SIGTERM)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         del frame

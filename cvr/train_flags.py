@@ -9,6 +9,7 @@ from absl import flags
 
 from cvr import backbones
 from cvr.backbone_flags import backbone_values, define_backbone_flags
+from cvr.distribution import STRATEGIES
 from cvr.errors import CvrError
 from cvr.losses import LOSSES, Loss
 from cvr.optimizers import TABLE_OPTIMIZERS
@@ -18,7 +19,7 @@ from cvr.settings import Settings
 
 FLAGS = flags.FLAGS
 
-FREE = ("checkpoint_every", "keep_checkpoints", "histograms_every", "profile_steps", "threads")
+FREE = ("checkpoint_every", "keep_checkpoints", "histograms_every", "profile_steps", "threads", "distribute", "cluster_timeout")
 """Flags that may differ when an interrupted run is resumed: they do not change what is trained."""
 PLACES = ("output", "lists", "dry_run")
 """Flags that a run does not record."""
@@ -36,6 +37,8 @@ def define_flags(needs_data: bool = True) -> list[str]:
     flags.DEFINE_bool("dry_run", False, "Build everything, read a batch, score it, print the costs and stop.")
     flags.DEFINE_bool("deterministic", False, "Bit-identical results on the same machine and versions; slower.")
     flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)
+    flags.DEFINE_enum("distribute", "none", STRATEGIES, "What the training is spread over (docs/distributed.md).")
+    flags.DEFINE_float("cluster_timeout", 600.0, "Seconds to wait for another process of --distribute.", lower_bound=0.1)
     _define_model_flags()
     _define_training_flags()
     return sorted(set(FLAGS) - before)

@@ -54,7 +54,7 @@ class HashedEmbedding(IdEmbedding):
         vectors = vectors_of(self.table, rows)
         if not self.shrinkage:
             return {"rows": rows, "output": vectors}
-        count = tf.cast(tf.gather(self.counts, rows), self.variable_dtype)
+        count = tf.cast(tf.nn.embedding_lookup(self.counts, rows), self.variable_dtype)
         share = count / (count + self.shrinkage)
         return {"rows": rows, "share": share, "output": vectors * tf.cast(share, vectors.dtype)[..., None]}
 

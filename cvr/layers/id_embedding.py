@@ -50,5 +50,5 @@ class IdEmbedding(tf.keras.layers.Layer):
 
 def vectors_of(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
     """Rows `[...]` of a table `[R, width]` -> `[..., width]`, zero for the row of padding."""
-    vectors = tf.gather(table, rows)
+    vectors = tf.nn.embedding_lookup(table, rows)  # not tf.gather, which would fetch a whole table from parameter servers
     return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]
