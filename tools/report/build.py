@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cvr.manifest import Manifest, load_manifest
 from cvr.history import HISTORY_FILE
+from cvr.manifest import Manifest, load_manifest
 from cvr.runs import RUN_FILE
 from tools.demo_plan import Choices
 from tools.report import figures
