@@ -38,9 +38,10 @@ class MMoE(tf.keras.layers.Layer):
             self.tower_kernel = self.add_weight("tower_kernel", shape=shape, initializer=start)
             self.tower_bias = self.add_weight("tower_bias", shape=[self.tasks, self.tower_width], initializer="zeros")
         start = tf.keras.initializers.TruncatedNormal(stddev=(1.0 / last) ** 0.5)
-        self.logit_kernel = self.add_weight("logit_kernel", shape=[self.tasks, last], initializer=start)
+        exact = {"experimental_autocast": False}  # float32 under a mixed policy, too: in bfloat16 items of a list would tie
+        self.logit_kernel = self.add_weight("logit_kernel", shape=[self.tasks, last], initializer=start, **exact)
         if self.has_logit_bias:
-            self.logit_bias = self.add_weight("logit_bias", shape=[self.tasks], initializer="zeros")
+            self.logit_bias = self.add_weight("logit_bias", shape=[self.tasks], initializer="zeros", **exact)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor, with_gates: bool = False) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
@@ -57,9 +58,9 @@ class MMoE(tf.keras.layers.Layer):
         if self.tower_width:
             hidden = tf.einsum("ntw,twh->nth", mixed, tf.cast(self.tower_kernel, mixed.dtype))
             tower = tf.nn.relu(hidden + tf.cast(self.tower_bias, mixed.dtype))
-        output = tf.reduce_sum(tower * tf.cast(self.logit_kernel, mixed.dtype), axis=-1)
+        output = tf.reduce_sum(tf.cast(tower, self.logit_kernel.dtype) * self.logit_kernel, axis=-1)
         if self.has_logit_bias:
-            output += tf.cast(self.logit_bias, mixed.dtype)
+            output += self.logit_bias
         return {"experts": experts, "gates": gates, "mixed": mixed, "tower": tower, "output": output}
 
     def get_config(self) -> dict[str, object]:

@@ -60,6 +60,7 @@ class LayerCase:
     """Inherit it as `class TestMaskBlock(LayerCase)` and define `make`, `inputs` and `reference`."""
 
     places = 3  # numbers of each array whose gradient is compared
+    mixed_output = tf.bfloat16  # type of the output under policy mixed_bfloat16
 
     def make(self) -> tf.keras.layers.Layer:
         """A new layer."""
@@ -191,6 +192,6 @@ class LayerCase:
     def test_bfloat16(self) -> None:
         layer, expected = self.build("mixed_bfloat16"), self.stored("trace")["output"]
         output = self._run(layer, self.stored("inputs"), tf.bfloat16)
-        assert output.dtype == tf.bfloat16 and all(v.dtype == tf.float32 for v in layer.trainable_variables)
+        assert output.dtype == self.mixed_output and all(v.dtype == tf.float32 for v in layer.trainable_variables)
         assert np.isfinite(tf.cast(output, tf.float32)).all()
         close(output, expected, 0.1, "bfloat16")

@@ -25,6 +25,7 @@ def _reference(weights: Arrays, x: np.ndarray, tasks: int, width: int, tower: bo
 
 class TestMMoE(LayerCase):
     tower, bias = 5, False
+    mixed_output = tf.float32
 
     def make(self) -> MMoE:
         return MMoE(tasks=2, experts=3, expert_width=4, tower_width=self.tower, logit_bias=self.bias)
@@ -35,6 +36,10 @@ class TestMMoE(LayerCase):
     def reference(self, weights: Arrays, inputs: Arrays) -> Arrays:
         """z_t = v_t . ReLU(T_t sum_e softmax(W_t x)_e f_e(x) + b_t) + c_t."""
         return _reference(weights, inputs["x"], 2, 4, bool(self.tower))
+
+    def test_logits_are_not_rounded_to_bfloat16(self) -> None:
+        logits = self._run(self.build("mixed_bfloat16"), self.stored("inputs"), tf.bfloat16)
+        assert np.all(tf.cast(tf.cast(logits, tf.bfloat16), tf.float32) != logits)
 
     def test_gates_sum_to_one_over_the_experts(self) -> None:
         gates = self.build().trace(*self._tensors(self.stored("inputs"), np.float32))["gates"].numpy()
