@@ -3,8 +3,8 @@
 python -m tools.study_backbones --lists=<folder> --base=configs/trivago2019.flags --output=<folder> \
     [--grid="learning_rate=0.001,0.003;dropout=0.2,0.4"] [--seeds=5] [--beside=lambdamart=<evaluation>,..]
 
-Every run is a command of its own (`--print_commands`), a finished one is never repeated. Writes `table.md`, `forest.png` and, last,
-`study.json`: mAP with intervals over lists and seeds, costs, and differences to the first system of --beside.
+Every run is a command of its own (`--print_commands`), a finished one is never repeated. Writes `table.md`, `differences.png`
+and, last, `study.json`: mAP with intervals over lists and seeds, costs, and differences to the first system of --beside.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from cvr import backbones
 from cvr.errors import CvrError, run_main
 from cvr.manifest import load_manifest, publish_json
 from tools.comparison.evaluations import Evaluations, System, parse_systems
-from tools.comparison.forest import write_forest
 from tools.comparison.statistics import Resampling, compare
 from tools.comparison.table import Row, correct
 from tools.studies.backbones import Choice, Study, best, outcomes, parse_grid, spread
+from tools.studies.figure import write_figure
 from tools.studies.jobs import Job, execute
 from tools.studies.markdown import markdown
 
@@ -139,7 +139,8 @@ def main(argv: Sequence[str]) -> int:
         row["seeds"], row["map_sd"] = len(found), spread(found.mean(axis=1))[1] if len(found) > 1 else math.nan
     text = markdown(rows, differences, task, this.splits[2])
     (this.output / "table.md").write_text(text, encoding="utf-8")
-    write_forest(differences, this.output / "forest.png", f"{task}, mAP, split {this.splits[2]}", None)
+    compared = [row for row in differences if row.system in names]
+    write_figure(compared, this.output / "differences.png", f"{task}, mAP, split {this.splits[2]}")
     rows = [{key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()} for row in rows]
     publish_json(this.output / RESULT, {"systems": rows, "differences": [row.as_json() for row in differences]})
     print(text)

@@ -66,7 +66,7 @@ def test_table_and_json(tmp_path: Path, study: list[str]) -> None:
     table = (tmp_path / "out" / "table.md").read_text().splitlines()
     assert table[0].startswith("| system | test mAP, purchase | seeds (sd) | parameters | FLOPs per item | items/s | difference to trees |")
     assert "| 2 (±0.0141) | 1,234,567 | 2.50 M | 1,250 | +0.1500 [" in table[-1] and table[-1].endswith("| learning_rate 1 |")
-    assert (tmp_path / "out" / "forest.png").stat().st_size > 5000
+    assert (tmp_path / "out" / "differences.png").stat().st_size > 5000
 
 
 def test_commands_are_printed_until_the_tuning_is_done(tmp_path: Path, study: list[str], capsys: pytest.CaptureFixture[str]) -> None:
