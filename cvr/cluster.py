@@ -76,7 +76,7 @@ class Cluster:
         try:
             yield
         except _LOST as error:
-            raise CvrError(self.lost(str(error).strip().split("\n")[0])) from error
+            raise CvrError(self.lost(type(error).__name__)) from error
 
 
 def read_cluster(flag: str, needed: Mapping[str, range]) -> Cluster:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tensorflow as tf
+from tensorflow.python.distribute import collective_all_reduce_strategy as collective
 
 from cvr.cluster import CHIEF, SERVER, WORKER, Cluster, meet, read_cluster
 from cvr.errors import CvrError
@@ -66,8 +67,22 @@ def make_placement(distribute: str, cluster: Cluster | None, timeout: float) -> 
     with cluster.guarded():
         if distribute == "parameter_server":
             return ParameterServers(cluster, timeout)
+        _bear_silence(cluster, timeout / 4)
         options = tf.distribute.experimental.CommunicationOptions(timeout_seconds=timeout)
         return Replicas(tf.distribute.MultiWorkerMirroredStrategy(communication_options=options), cluster)
+
+
+def _bear_silence(cluster: Cluster, seconds: float) -> None:
+    """A worker counts as lost after so many seconds without a heartbeat, instead of TensorFlow's 10, in which a busy host may not come to
+    send one. There is no public way to say so."""
+    leader = collective.multi_worker_util.coordination_leader(tf.train.ClusterSpec(dict(cluster.jobs)))
+    jobs = [collective.coordination_config_pb2.CoordinatedJob(name=kind, num_tasks=len(found)) for kind, found in cluster.jobs.items()]
+    collective.context.context().configure_coordination_service(
+        service_type="standalone",
+        service_leader=leader,
+        coordinated_jobs=jobs,
+        heartbeat_timeout_in_ms=int(1000 * seconds),
+    )
 
 
 def _devices() -> list[str]:
