@@ -37,6 +37,13 @@ def split_tables(servers: int) -> tf.distribute.experimental.partitioners.Partit
     return partitions
 
 
+class _Coordinator(tf.distribute.coordinator.ClusterCoordinator):
+    """TensorFlow's, but for its finalizer, which waits for ever for its threads where Python exits after a process was lost."""
+
+    def __del__(self) -> None:
+        """The threads are daemons and end with the process."""
+
+
 class ParameterServers(Placement):
     """The chief. It reads the records, in the order of one process, and gives a batch to whichever worker is free; workers decode them.
 
@@ -49,7 +56,7 @@ class ParameterServers(Placement):
         self._strategy = tf.distribute.ParameterServerStrategy(resolver, variable_partitioner=splitter)
         if self._strategy.num_replicas_in_sync > 1:
             raise CvrError("--distribute=parameter_server: a worker uses one GPU; start a worker for each (CUDA_VISIBLE_DEVICES)")
-        self._coordinator = tf.distribute.coordinator.ClusterCoordinator(self._strategy)
+        self._coordinator = _Coordinator(self._strategy)
         self._cluster, self._timeout = cluster, timeout
         self._budget: Budget | None = None
         self._step: TrainingStep | None = None

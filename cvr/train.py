@@ -102,7 +102,7 @@ def main(argv: Sequence[str], names: list[str]) -> int:
             runs.start_run(output, spec_text, info, train_flags.FREE)
         placement = distribution.make_placement(FLAGS.distribute, cluster, FLAGS.cluster_timeout)
         if not writes and not FLAGS.dry_run:
-            runs.check_same(output, info)
+            runs.check_same(output, info, train_flags.FREE)
         try:
             with placement.guarded():
                 build_and_train(spec, manifest, data, placement)

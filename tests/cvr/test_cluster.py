@@ -13,6 +13,7 @@ from cvr.distribution import check_flags, check_ranker, make_placement, task_of
 from cvr.errors import CvrError
 from cvr.layers.sparse_per_token_ffn import SparsePerTokenFFN
 from cvr.parameter_servers import serve
+from cvr.runs import check_same, start_run
 from tests.cvr.clusters import free_ports
 from tests.cvr.jobs import message
 
@@ -64,7 +65,7 @@ def test_no_tf_config_or_no_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--distribute=multi_worker needs TF_CONFIG in the environment" in message(task_of, "multi_worker")
     for text in ("{", '{"cluster": 3}', '{"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": "x"}}', "[]"):
         monkeypatch.setenv("TF_CONFIG", text)
-        assert "TF_CONFIG" in message(read_cluster, "--distribute=x", {"worker": range(1, 9)})  # type: ignore[arg-type]
+        assert "TF_CONFIG" in message(read_cluster, "--distribute=x", {"worker": range(1, 9)})
 
 
 def test_a_missing_process_is_named() -> None:
@@ -90,6 +91,15 @@ def test_a_parameter_server_without_a_chief_ends(tmp_path_factory: pytest.TempPa
     cluster = Cluster({"chief": (chief,), "worker": (worker,), "ps": (own,)}, "ps", 0)
     with pytest.raises(CvrError, match="ps 0 waited 0.3 s .* for the chief at localhost"):
         serve(cluster, 0.3, tmp_path_factory.mktemp("none"))
+
+
+def test_a_process_that_differs_from_the_chief(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder, info = tmp_path_factory.mktemp("chief"), {"flags": {"seed": 1, "splits": ("train",), "threads": 0}, "data": "abc"}
+    assert "is not the chief's folder: all processes need the same one" in message(check_same, folder, info)
+    start_run(folder, "", info)
+    check_same(folder, {**info, "flags": {**info["flags"], "threads": 4}}, ("threads",))
+    with pytest.raises(CvrError, match=r"than the chief \(seed: 1 in the chief, 2 here; data: 'abc' in the chief, 'x' here\)"):
+        check_same(folder, {"flags": {**info["flags"], "seed": 2}, "data": "x"})
 
 
 def test_one_device_is_nothing_to_spread_over() -> None:

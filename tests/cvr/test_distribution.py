@@ -70,7 +70,7 @@ def pair(folder: Path, processes: Processes) -> dict[str, list[str]]:
 def _start_pair(processes: Processes, folder: Path, cluster: dict[str, list[str]], name: str, die_at: int = 0) -> None:
     for index in (0, 1):
         task = {"cluster": cluster, "task": {"type": "worker", "index": index}}
-        arguments = _flags(folder, "pair", "--distribute=multi_worker")
+        arguments = _flags(folder, "pair", "--distribute=multi_worker", "--deterministic")
         processes.start(f"{name}{index}", *arguments, task=task, die_at=die_at * index)
 
 
@@ -106,7 +106,7 @@ def _assert_same(run: Path, expected: Path) -> None:
 
 
 def test_two_devices_are_one(alone: Path, folder: Path, processes: Processes) -> None:
-    processes.start("mirrored", *_flags(folder, "mirrored", "--distribute=mirrored"), cpus=2)
+    processes.start("mirrored", *_flags(folder, "mirrored", "--distribute=mirrored", "--deterministic"), cpus=2)
     assert processes.code("mirrored") == 0, processes.said("mirrored")
     assert "; 2 replicas" in processes.said("mirrored")
     _assert_same(folder / "mirrored", alone)
