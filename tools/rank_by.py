@@ -20,7 +20,7 @@ from cvr.data import Batch, Budget, split_files
 from cvr.errors import CvrError, run_main
 from cvr.evaluate import publish
 from cvr.extraction import Extraction
-from cvr.manifest import load_manifest
+from cvr.manifest import Manifest, load_manifest
 from cvr.preparation import choose_spec
 from cvr.reports import table
 from cvr.schema import FeatureSpec
@@ -56,10 +56,9 @@ def order(values: np.ndarray, position: np.ndarray) -> np.ndarray:
     return -np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1).astype(np.float64)
 
 
-def score(spec: FeatureSpec) -> ScoredLists:
+def score(manifest: Manifest, spec: FeatureSpec) -> ScoredLists:
     """The lists of --split, every task with the feature's scores."""
     place, extraction = column_of(spec, FLAGS.feature), Extraction(spec)
-    manifest = load_manifest(FLAGS.lists)
 
     @tf.function(autograph=False, reduce_retracing=True)
     def values(batch: Batch) -> tf.Tensor:
@@ -79,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError(f"--output={output} already holds an evaluation; choose another folder or remove it")
     manifest = load_manifest(FLAGS.lists)
     spec = choose_spec(manifest)[0]
-    scored = score(spec)
+    scored = score(manifest, spec)
     about = {
         "run": str(output),
         "model": f"ranked by {'the smallest' if FLAGS.smallest else 'the greatest'} {FLAGS.feature}",

@@ -18,6 +18,7 @@ from absl import flags
 
 from cvr import backbones
 from cvr.errors import CvrError, run_main
+from cvr.evaluate import without_nan
 from cvr.manifest import load_manifest, publish_json
 from tools.comparison.evaluations import Evaluations, System, parse_systems
 from tools.comparison.statistics import Resampling, compare
@@ -141,8 +142,7 @@ def main(argv: Sequence[str]) -> int:
     (this.output / "table.md").write_text(text, encoding="utf-8")
     compared = [row for row in differences if row.system in names]
     write_figure(compared, this.output / "differences.png", f"{task}, mAP, split {this.splits[2]}")
-    rows = [{key: None if isinstance(v, float) and math.isnan(v) else v for key, v in row.items()} for row in rows]
-    publish_json(this.output / RESULT, {"systems": rows, "differences": [row.as_json() for row in differences]})
+    publish_json(this.output / RESULT, without_nan({"systems": rows, "differences": [row.as_json() for row in differences]}))
     print(text)
     return 0
 
