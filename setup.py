@@ -7,10 +7,10 @@ from setuptools import find_packages, setup
 PACKAGES = ("cvr", "pipelines", "export", "tools")
 
 TEST = [
+    "cryptography",
     "dask",
     "distributed",
     "duckdb>=1.1",
-    "grpcio-health-checking",
     "hypothesis",
     "lightgbm>=4.6",
     "pytest",
@@ -32,11 +32,14 @@ setup(
         "apache-beam>=2.60",
         "google-crc32c",
         "grpcio",
+        "grpcio-health-checking",
+        "grpcio-reflection",
         "isal",
         "jinja2",
         "matplotlib",
         "numpy",
         "pandas",
+        "prometheus-client",
         "protobuf",
         "pyarrow>=14",
         "pydantic>=2.6",

@@ -28,6 +28,8 @@ DISTRIBUTIONS = {
     "google": "protobuf",
     "google_crc32c": "google-crc32c",
     "grpc_health": "grpcio-health-checking",
+    "grpc_reflection": "grpcio-reflection",
+    "prometheus_client": "prometheus-client",
     "sklearn": "scikit-learn",
     "tensorflow_ranking": "tensorflow-ranking",
     "tensorflow_recommenders": "tensorflow-recommenders",
