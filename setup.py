@@ -11,6 +11,7 @@ TEST = [
     "dask",
     "distributed",
     "duckdb>=1.1",
+    "hdrhistogram",
     "hypothesis",
     "lightgbm>=4.6",
     "pytest",
@@ -63,6 +64,7 @@ setup(
         # Runs exported XLA programs (tools.benchmarks.run_hlo); not in constraints.txt, because a GPU needs its own build.
         "jax": ["jax>=0.10"],
         "gbdt": ["lightgbm>=4.6"],
+        "load": ["hdrhistogram"],
         "gcs": ["apache-beam[gcp]"],
         "aws": ["apache-beam[aws]"],
         "dask": ["apache-beam[dask]"],

@@ -36,6 +36,7 @@ DISTRIBUTIONS = {
     "tensorflow_serving": "tensorflow-serving-api",
     "tf_keras": "tf-keras",
     "grpc": "grpcio",
+    "hdrh": "hdrhistogram",
     "yaml": "pyyaml",
 }
 
