@@ -4,6 +4,7 @@
     score            context_projection [1, W] or [n, W], item_features [n, Di] -> scores; the backbone, on the GPU where there is one
     serving_default  raw request -> scores, in one call; the backbone inside a BatchFunction
     score_lists      examples string [R] (list records) -> scores of all items [N], list_size int32 [R]; offline scoring and parity
+    limits           nothing -> max_request_items int32 [], whole_list string [k]: whether a search may be sent in parts (export.limits)
 
 Scores are float32 [n]: one logit per task under the task's name, and `score`, the ranking score (the primary task's logit). A calibrated
 run's have `probability/<task>` too, for which the rows of one call of `score` or `serving_default` are one search list, whole. Rows keep
@@ -24,6 +25,7 @@ from cvr.errors import CvrError
 from cvr.schema import FeatureSpec
 from export.batching import Batching, batched
 from export.inputs import request_inputs
+from export.limits import limit_outputs
 from export.preprocess import Tensors, display_offsets, encode_request
 from export.probabilities import probabilities
 
@@ -49,7 +51,7 @@ class ServedRanker(Protocol):
 
 
 class ServingModule(tf.Module):
-    """The SavedModel's root: the ranker's variables and the four signatures over them."""
+    """The SavedModel's root: the ranker's variables and the signatures over them."""
 
     def __init__(self, spec: FeatureSpec, ranker: ServedRanker, batching: Batching, calibration: Calibration | None = None) -> None:
         """Raises CvrError where a task's name is that of another output."""
@@ -76,6 +78,7 @@ class ServingModule(tf.Module):
             "score": _concrete(self._score, halves),
             "serving_default": _concrete(self._serve, raw),
             "score_lists": _concrete(self._score_lists, examples),
+            "limits": tf.function(self._limits, autograph=False).get_concrete_function(),
         }
 
     def _halves(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
@@ -116,6 +119,10 @@ class ServingModule(tf.Module):
             context = tf.gather(projection, batch["list_index"])
         outputs = self._outputs(self._batched(context, items), batch["list_index"], tf.size(batch["list_size"]))
         return outputs | {LIST_SIZE: batch["list_size"]}
+
+    def _limits(self) -> Tensors:
+        with tf.device(CPU):
+            return limit_outputs(self._spec, self._calibration.value, self._most_items)
 
     def _outputs(self, logits: tf.Tensor, list_index: tf.Tensor | None = None, lists: tf.Tensor | int = 1) -> Tensors:
         """Outputs by name; without `list_index` all rows are one list."""

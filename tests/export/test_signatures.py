@@ -21,8 +21,8 @@ def _request(servable: Servable, items: int = 6, seed: int = 0) -> dict[str, np.
     return to_arrays(example_search(parse_spec(SPEC), items, seed, gaps=0.1), servable.inputs("serving_default"))
 
 
-def test_there_are_four(servable: Servable) -> None:
-    assert set(servable.signature_defs) == {"preprocess", "score", "serving_default", "score_lists"}
+def test_their_names(servable: Servable) -> None:
+    assert set(servable.signature_defs) == {"preprocess", "score", "serving_default", "score_lists", "limits"}
     assert set(servable.outputs("serving_default")) == {"purchase", "click", "score"}
 
 
