@@ -14,7 +14,7 @@ RESULT_HEAD = (
 )  # fmt: skip
 
 
-def _spread(spread: Spread, scale: float = 1.0, digits: int = 0) -> str:
+def spread(spread: Spread, scale: float = 1.0, digits: int = 0) -> str:
     """Median (least-greatest)."""
     values = [f"{value / scale:,.{digits}f}" for value in (spread.median, spread.least, spread.most)]
     return values[0] if len(set(values)) == 1 else f"{values[0]} ({values[1]}-{values[2]})"
@@ -26,11 +26,11 @@ def result_rows(results: Iterable[Result]) -> list[Sequence[str]]:
         (
             result.variant,
             size(result.asked),
-            _spread(result.rate, 1e3) + "k" + "?" * result.unclear,
-            _spread(result.whole_rate, 1e3) + "k",
-            _spread(result.cpu, digits=1),
-            _spread(result.cpu_per_event) + "?" * result.unclear,
-            _spread(result.peak, 2**20),
+            spread(result.rate, 1e3) + "k" + "?" * result.unclear,
+            spread(result.whole_rate, 1e3) + "k",
+            spread(result.cpu, digits=1),
+            spread(result.cpu_per_event) + "?" * result.unclear,
+            spread(result.peak, 2**20),
             f"{result.shuffle:.1f}",
             f"{result.side:.1f}",
             f"{result.output:,.0f}",

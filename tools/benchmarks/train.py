@@ -1,0 +1,119 @@
+"""Speed of a training step of each backbone: items/s, FLOP/s beside those of its matrix products alone, and what else the step spends.
+
+    python -m tools.benchmarks.train --json[=FILE] [--backbones=masknet] [--widths=1k,2k] [--precisions=float32] [--repeats=5]
+    python -m tools.benchmarks.train --read=FILE --markdown
+
+Steps of one backbone and size take turns in one process, in all precisions. docs/performance.md explains the columns. MaskNet of width 4k
+needs 14 GB.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from absl import app, flags
+
+from cvr import backbones
+from cvr.errors import CvrError, run_main
+from cvr.precision import PRECISIONS
+from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.embedding import check
+from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.train_report import goals, read, shown
+from tools.benchmarks.train_steps import Cell, Plan, Timing, measure
+
+FLAGS = flags.FLAGS
+SIZES = {"dcnv2": "L", "transformer": "M", "rankmixer": "M", "wukong": "M", "dhen": "M"}
+"""The paper's defaults, and of those that it has not, the size nearest to them in compute."""
+MASKNET = {"deep_width": 1024}
+"""The paper's default beside the cross widths."""
+
+
+def define_flags() -> None:
+    """The command's flags."""
+    define_json_flag()
+    flags.DEFINE_list("backbones", ["masknet", *SIZES], "Backbones; none for the empty text.")
+    flags.DEFINE_list("widths", ["1k", "2k", "4k"], "MaskNet's cross widths: 1k is 1,024.")
+    flags.DEFINE_list("precisions", list(PRECISIONS), "What layers compute in.")
+    flags.DEFINE_integer("lists", Plan.lists, "Lists of 32 items in a batch.", lower_bound=1)
+    flags.DEFINE_integer("rows", Plan.rows, "Rows of the table of items.", lower_bound=10)
+    flags.DEFINE_integer("dim", Plan.dim, "Width of the tables.", lower_bound=1)
+    flags.DEFINE_integer("experts", Plan.experts, "Experts of the head.", lower_bound=1)
+    flags.DEFINE_integer("expert_width", Plan.expert_width, "Their width; 4 of 1,024 are the paper's first layer.", lower_bound=1)
+    flags.DEFINE_integer("repeats", Plan.repeats, "Turns of each step.", lower_bound=1)
+    flags.DEFINE_integer("steps", Plan.steps, "Most timed steps of a turn.", lower_bound=1)
+    flags.DEFINE_float("seconds", Plan.seconds, "A turn has fewer steps, though one at least, where they would take longer.", lower_bound=0)
+    flags.DEFINE_integer("threads", 2, "Threads of TensorFlow, between and inside operations.", lower_bound=1)
+    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
+    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
+    flags.DEFINE_bool("products", False, "Also the matrix products that take most of each step, and the speed of each alone.")
+
+
+def width_of(text: str) -> int:
+    """`2k` -> 2048, `96` -> 96. Raises CvrError for what is no width."""
+    number, scale = (text[:-1], 1024) if text.endswith("k") else (text, 1)
+    if not number.isdigit() or not int(number):
+        raise CvrError(f"--widths={text}: expected widths, such as 512,1k,2k")
+    return int(number) * scale
+
+
+def groups(chosen: Sequence[str], widths: Sequence[str], precisions: Sequence[str]) -> list[list[Cell]]:
+    """The cells that take turns: each backbone and size in all precisions."""
+    sizes = [("masknet", text, {**MASKNET, "cross_width": width_of(text)}) for text in widths if "masknet" in chosen]
+    sizes += [(name, SIZES[name], vars(backbones.make_config(name, {}, SIZES[name]))) for name in chosen if name in SIZES]
+    return [[Cell(name, size, factors, precision) for precision in precisions] for name, size, factors in sizes]
+
+
+def say(line: str) -> None:
+    """A line of progress."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def measured() -> dict[str, Any]:
+    """Measures what the flags ask for."""
+    chosen = check("backbones", FLAGS.backbones, ("masknet", *SIZES)) if any(FLAGS.backbones) else []
+    cells = groups(chosen, FLAGS.widths, check("precisions", FLAGS.precisions, PRECISIONS))
+    plan = Plan(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Plan)})
+    tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
+    tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
+    load = os.getloadavg()[0]
+    found: list[Timing] = []
+    for place, group in enumerate(cells):
+        say(f"{place + 1} of {len(cells)}: {', '.join(cell.name for cell in group)}")
+        found += measure(group, plan, say)
+    return {
+        "format": 1,
+        "benchmark": "train",
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(FLAGS.threads),
+        "versions": versions(("tensorflow", "tf-keras", "numpy")),
+        "settings": {**dataclasses.asdict(plan), "threads": FLAGS.threads},
+        "load": load,
+        "cells": [dataclasses.asdict(timing) for timing in found],
+        "goals": [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals(found)],
+    }
+
+
+def main(argv: Sequence[str]) -> None:
+    """Measures or reads, and shows."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
+    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
+    deliver(found, lambda: shown(found, FLAGS.markdown, FLAGS.products))
+
+
+def entry() -> None:
+    """Console entry point."""
+    define_flags()
+    run_main(main, flags_parser=parse_flags)
+
+
+if __name__ == "__main__":
+    entry()
