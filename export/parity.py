@@ -24,8 +24,9 @@ from cvr.runs import load_ranker
 from export.checks import Subject, compare_all, report, table
 from export.client import Client
 from export.example import example_search
+from export.extras import about
 from export.lists import read_lists
-from export.saved_model import about, run_folder
+from export.saved_model import run_folder
 from export.servable import Servable
 from export.server import Server
 from export.services import Models

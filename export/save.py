@@ -16,8 +16,9 @@ from absl import flags
 from cvr.errors import CvrError, run_main
 from cvr.runs import load_ranker
 from export.batching import Batching
+from export.extras import EXAMPLE_FILE, EXTRA
 from export.inputs import request_inputs
-from export.saved_model import EXAMPLE_FILE, EXTRA, run_folder, save_version
+from export.saved_model import run_folder, save_version
 from export.versions import choose_version
 
 FLAGS = flags.FLAGS

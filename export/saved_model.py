@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from cvr import records
 from cvr.calibration import Calibration, load_calibration
 from cvr.errors import CvrError
 from cvr.runs import RUN_FILE, SPEC_FILE, Run, versions
+from cvr.schema import FeatureSpec
 from export.batching import Batching
 from export.example import example_search
+from export.extras import EXAMPLE_FILE, EXTRA, MODEL_FILE, PARITY_FILE, WARMUP_FILE
 from export.inputs import request_inputs
+from export.prediction_log import predict_request
 from export.probabilities import PREFIX
-from export.servable import hush_dotted_names
-from export.signatures import ServedRanker, ServingModule
+from export.request import to_arrays
+from export.selfcheck import TOLERANCE, write_expected
+from export.servable import DEFAULT_SIGNATURE, Servable, hush_dotted_names
+from export.signatures import EXAMPLES, ServedRanker, ServingModule
 from export.versions import publish
+from export.warmup import spread, warmup_requests, write_requests
 
-EXTRA = "assets.extra"
-MODEL_FILE, EXAMPLE_FILE = "model.json", "example_request.json"
+WARMUP_LENGTHS, WARMUP_LISTS = 16, 8
+PARITY_LISTS = 8
+MADE_UP_LENGTH = 5
 
 
 def run_folder(path: str | Path) -> Path:
@@ -33,10 +44,13 @@ def run_folder(path: str | Path) -> Path:
     raise CvrError(f"no {RUN_FILE} in {path} or {path}/model; train a model first: python -m cvr.train --output={path}/model ...")
 
 
-def save_version(run: Run, ranker: ServedRanker, base: Path, version: int, batching: Batching) -> Path:
+def save_version(
+    run: Run, ranker: ServedRanker, base: Path, version: int, batching: Batching, lists: Sequence[bytes] = ()
+) -> Path:
     """Writes and publishes one version; gives its folder. A run with a calibration gets probabilities.
 
-    Raises CvrError as `export.versions.publish` and `cvr.calibration.load_calibration` do.
+    `lists` are records of the run's spec: their lengths and some of themselves become warm-up requests. Raises CvrError as
+    `export.versions.publish` and `cvr.calibration.load_calibration` do.
     """
     calibration = load_calibration(run.folder, run.info["checkpoint"])
     module = ServingModule(run.spec, ranker, batching, calibration)
@@ -48,11 +62,27 @@ def save_version(run: Run, ranker: ServedRanker, base: Path, version: int, batch
         extra = folder / EXTRA
         extra.mkdir()
         (extra / SPEC_FILE).write_bytes((run.folder / SPEC_FILE).read_bytes())
-        about = json.dumps(_describe(run, ranker, version, batching, signatures) | _calibrated(calibration), indent=1)
-        (extra / MODEL_FILE).write_text(about + "\n", encoding="utf-8")
         (extra / EXAMPLE_FILE).write_text(example_search(run.spec).to_json(), encoding="utf-8")
+        with contextlib.closing(Servable(folder)) as servable:
+            _write_requests(run.spec, servable, batching, lists)
+        parity = {"parity": {"selfcheck_tolerance": TOLERANCE}}
+        about = _describe(run, ranker, version, batching, signatures) | _calibrated(calibration) | parity
+        (extra / MODEL_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
     return publish(base, version, write)
+
+
+def _write_requests(spec: FeatureSpec, servable: Servable, batching: Batching, lists: Sequence[bytes]) -> None:
+    """The warm-up file, and the requests whose answers a server compares."""
+    sizes = records.parse(spec, tf.constant(lists))["list_size"].numpy() if lists else [MADE_UP_LENGTH]
+    wanted = {*spread(sizes, WARMUP_LENGTHS), *batching.allowed_sizes}
+    lengths = sorted(length for length in wanted if length <= batching.max_request_items)
+    extra = servable.folder / EXTRA
+    write_requests(extra / WARMUP_FILE, warmup_requests(spec, servable, lengths, lists[:WARMUP_LISTS]))
+    searches = [example_search(spec, items, seed=items, gaps=0.1) for items in (1, 4, 9, 16) if items <= batching.max_request_items]
+    raw = [predict_request(to_arrays(search, servable.inputs(DEFAULT_SIGNATURE)), DEFAULT_SIGNATURE) for search in searches]
+    stored = [predict_request({EXAMPLES: np.array([record], object)}, "score_lists") for record in lists[:PARITY_LISTS]]
+    write_expected(extra / PARITY_FILE, servable, raw + stored)
 
 
 def _describe(run: Run, ranker: ServedRanker, version: int, batching: Batching, signatures: dict[str, Any]) -> dict[str, Any]:
@@ -96,10 +126,3 @@ def _tensor(value: Any, meanings: dict[str, str]) -> dict[str, Any]:
     entry = {"dtype": value.dtype.name, "shape": [size for size in value.shape]}
     return entry | ({"meaning": meanings[value.name]} if value.name in meanings else {})
 
-
-def about(folder: Path) -> dict[str, Any]:
-    """The model.json of a version folder. Raises CvrError where it was not written by `save_version`."""
-    path = folder / EXTRA / MODEL_FILE
-    if not path.is_file():
-        raise CvrError(f"no {EXTRA}/{MODEL_FILE} in {folder}: it was not written by export.save; export the run again")
-    return json.loads(path.read_text(encoding="utf-8"))

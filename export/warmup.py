@@ -21,7 +21,6 @@ from export.request import to_arrays
 from export.servable import DEFAULT_SIGNATURE, Servable
 from export.signatures import EXAMPLES
 
-WARMUP_FILE = "tf_serving_warmup_requests"
 MOST_RECORDS = 1_000
 """TF Serving refuses to load a version with more."""
 

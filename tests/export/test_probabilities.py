@@ -17,10 +17,11 @@ from export.batching import Batching
 from export.checks import Subject, compare_all, compare_probabilities, report
 from export.client import Client, table
 from export.example import example_search
+from export.extras import about
 from export.parity import check_calibration
 from export.probabilities import probabilities
 from export.request import to_arrays
-from export.saved_model import about, save_version
+from export.saved_model import save_version
 from export.servable import Servable
 from export.server import Server
 from export.services import Models

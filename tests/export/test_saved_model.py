@@ -8,8 +8,9 @@ import pytest
 from cvr.errors import CvrError
 from cvr.schema import load_spec
 from export.batching import Batching
+from export.extras import about
 from export.request import Search, to_arrays
-from export.saved_model import about, run_folder, save_version
+from export.saved_model import run_folder, save_version
 from export.servable import Servable
 from tests.export.conftest import Exported
 
