@@ -14,6 +14,7 @@ With a budget, N and B are fixed: padding items point to the last list, which is
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -102,27 +103,24 @@ def read_records(files: Sequence[str], shuffle: Shuffle | None = None) -> tf.dat
     return dataset.shuffle(shuffle.buffer, seed=shuffle.seed)
 
 
-def _cut(sizes: tf.Tensor, budget: Budget, final: tf.Tensor) -> tf.Tensor:
-    """Lengths of the groups that a queue of lists is cut into, greedily; the last, unfinished one is left out unless `final`."""
-    cumulative = tf.concat([tf.constant([0], tf.int64), tf.cumsum(sizes)], axis=0)
+def _cut(sizes: tf.Tensor, budget: Budget, final: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the groups that a queue of lists is cut into begin and end, greedily; the last, unfinished one is left out unless `final`.
+
+    next(i) is where a group that begins at list i ends, for all i at once. The groups begin at 0, next(0), next(next(0)), ...: from the
+    first 2^k of them come the next 2^k by next applied 2^k times, so that no loop runs (one costs 0.2 ms a batch in tf.data).
+    """
     total = tf.size(sizes)
-
-    def more(start: tf.Tensor, lengths: tf.Tensor, done: tf.Tensor) -> tf.Tensor:
-        del start, lengths
-        return tf.logical_not(done)
-
-    def step(start: tf.Tensor, lengths: tf.Tensor, done: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        del done
-        limit = cumulative[start] + budget.items
-        end = tf.searchsorted(cumulative, [limit], side="right")[0] - 1
-        end = tf.minimum(tf.minimum(end, start + budget.lists - 1), total)
-        emit = tf.logical_and(end > start, tf.logical_or(end < total, final))
-        lengths = tf.cond(emit, lambda: tf.concat([lengths, [end - start]], axis=0), lambda: lengths)
-        return end, lengths, tf.logical_or(end >= total, end <= start)
-
-    shapes = [tf.TensorShape([]), tf.TensorShape([None]), tf.TensorShape([])]
-    start = [tf.constant(0), tf.zeros([0], tf.int32), tf.equal(total, 0)]
-    return tf.while_loop(more, step, start, shape_invariants=shapes)[1]
+    cumulative = tf.concat([tf.constant([0], tf.int64), tf.cumsum(sizes)], axis=0)
+    full = tf.searchsorted(cumulative, cumulative + budget.items, side="right") - 1
+    ends = tf.minimum(full, tf.minimum(tf.range(total + 1) + (budget.lists - 1), total))
+    starts, jump = tf.constant([0]), ends
+    for _ in range((CHUNK + budget.lists).bit_length()):
+        starts = tf.concat([starts, tf.gather(jump, starts)], axis=0)
+        jump = tf.gather(jump, jump)
+    stops = tf.gather(ends, starts)
+    whole = tf.logical_and(stops > starts, tf.logical_or(stops < total, final))
+    count = tf.reduce_sum(tf.cast(whole, tf.int32))
+    return starts[:count], stops[:count]
 
 
 def pack(dataset: tf.data.Dataset, budget: Budget) -> tf.data.Dataset:
@@ -130,25 +128,48 @@ def pack(dataset: tf.data.Dataset, budget: Budget) -> tf.data.Dataset:
     end_mark = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
     chunks = dataset.batch(CHUNK).concatenate(end_mark)
 
-    def scan(queue: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tf.RaggedTensor]:
+    def scan(queue: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
         waiting = tf.concat([queue[0], chunk], axis=0)
         sizes = tf.concat([queue[1], records.list_sizes(chunk)], axis=0)
-        fits = tf.debugging.assert_less_equal(sizes, tf.constant(budget.items, tf.int64), "a list is longer than --batch_items")
+        fits = tf.debugging.Assert(tf.reduce_all(sizes <= budget.items), ["a list is longer than --batch_items"])
         with tf.control_dependencies([fits]):
-            lengths = _cut(sizes, budget, final=tf.equal(tf.size(chunk), 0))
-        used = tf.reduce_sum(lengths)
-        groups = tf.RaggedTensor.from_row_lengths(waiting[:used], lengths)
-        return (waiting[used:], sizes[used:]), groups
+            starts, stops = _cut(sizes, budget, final=tf.equal(tf.size(chunk), 0))
+        used = tf.reduce_max(tf.concat([[0], stops], axis=0))
+        return (waiting[used:], sizes[used:]), (waiting, starts, stops)
 
-    groups = chunks.scan((tf.zeros([0], tf.string), tf.zeros([0], tf.int64)), _plain(scan))
-    return groups.flat_map(tf.data.Dataset.from_tensor_slices)
+    def cut(waiting: tf.Tensor, starts: tf.Tensor, stops: tf.Tensor) -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensor_slices((starts, stops)).map(_plain(lambda start, stop: waiting[start:stop]))
+
+    return chunks.scan((tf.zeros([0], tf.string), tf.zeros([0], tf.int64)), _plain(scan)).flat_map(_plain(cut))
 
 
-def _pad_rows(values: tf.Tensor, rows: int, fill: object = 0) -> tf.Tensor:
-    missing = rows - tf.shape(values)[0]
-    paddings = [[0, missing]] + [[0, 0]] * (values.shape.rank - 1)
-    padded = tf.pad(values, paddings, constant_values=tf.cast(fill, values.dtype) if values.dtype != tf.string else "")
-    return tf.ensure_shape(padded, [rows, *values.shape[1:]])
+class _Rows:
+    """Pads tensors to a number of rows; what all of them need is computed once. Without a number nothing is padded."""
+
+    def __init__(self, count: tf.Tensor, rows: int | None) -> None:
+        self.rows = rows
+        self._missing = None if rows is None else {rank: tf.pad([[0, rows - count]], [[0, rank - 1], [0, 0]]) for rank in (1, 2)}
+
+    def pad(self, values: tf.Tensor, fill: int = 0) -> tf.Tensor:
+        """`[count, ...]` -> `[rows, ...]`, the rows after the first `count` being `fill`, or empty strings."""
+        if self._missing is None:
+            return values
+        constant = "" if values.dtype == tf.string else tf.constant(fill, values.dtype)
+        padded = tf.pad(values, self._missing[values.shape.rank], constant_values=constant)
+        padded.set_shape([self.rows, *values.shape[1:]])
+        return padded
+
+
+def _places(lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of each value of bags of some `lengths`: number of its bag and place in it, int32 `[sum(lengths)]`.
+
+    Both halves of one int64 range per bag, which takes half the time of `tf.repeat`.
+    """
+    first = tf.bitwise.left_shift(tf.range(tf.size(lengths, tf.int64)), tf.constant(32, tf.int64))
+    found = tf.raw_ops.RaggedRange(starts=first, limits=first + tf.cast(lengths, tf.int64), deltas=tf.constant(1, tf.int64))
+    halves = tf.bitcast(found.rt_dense_values, tf.int32)
+    low, high = (0, 1) if sys.byteorder == "little" else (1, 0)
+    return halves[:, high], halves[:, low]
 
 
 def bag_room(count: tf.Tensor) -> tf.Tensor:
@@ -165,44 +186,38 @@ def assemble(spec: FeatureSpec, columns: records.Tensors, budget: Budget | None 
     """Turns decoded columns into a batch; with a budget all item axes have `items` rows and list axes `lists` rows."""
     layout = records.Layout.of(spec)
     sizes = tf.cast(columns["list_size"], tf.int32)
-    rows = tf.size(sizes)
-    list_index = tf.repeat(tf.range(rows), sizes)
-    starts = tf.cumsum(sizes, exclusive=True)
-    items = tf.size(list_index)
+    list_index, item_offset = _places(sizes)
+    items = _Rows(tf.size(list_index), None if budget is None else budget.items)
+    lists = _Rows(tf.size(sizes), None if budget is None else budget.lists)
+    of_items = ("item", "labels", "delay", "popularity", "item_num", *(f"cat/{name}" for name in layout.item_cat))
+    of_lists = ("search_id", "time", "context_num", *(f"cat/{name}" for name in layout.context_cat))
     batch: Batch = {
-        "item_mask": tf.ones([items], tf.float32),
-        "item_offset": tf.range(items) - tf.gather(starts, list_index),
-        "position": tf.cast(columns["position"], tf.int32),
-        **{key: columns[key] for key in ("item", "labels", "delay", "popularity", "item_num")},
+        "list_index": items.pad(list_index, 0 if budget is None else budget.lists - 1),
+        "item_mask": items.pad(tf.ones_like(list_index, tf.float32)),
+        "item_offset": items.pad(item_offset),
+        "position": items.pad(tf.cast(columns["position"], tf.int32)),
+        **{key: items.pad(columns[key]) for key in of_items},
     }
-    lists: Batch = {"list_size": sizes, **{key: columns[key] for key in ("search_id", "time", "context_num")}}
-    for name in layout.item_cat:
-        batch[f"cat/{name}"] = columns[f"cat/{name}"]
-    for name in layout.context_cat:
-        lists[f"cat/{name}"] = columns[f"cat/{name}"]
-    for name in layout.sequences:
-        for part in ("item", "action", "age"):
-            lists[f"seq/{name}/{part}"] = _history(spec, name, columns, part)
-    if budget is not None:
-        batch = {key: _pad_rows(value, budget.items) for key, value in batch.items()}
-        lists = {key: _pad_rows(value, budget.lists) for key, value in lists.items()}
-        list_index = _pad_rows(list_index, budget.items, budget.lists - 1)
     for name in layout.context_ragged + layout.item_ragged:
-        lengths = columns[f"ragged/{name}/lengths"]
-        values = columns[f"ragged/{name}/values"]
-        bags = tf.repeat(tf.range(tf.size(lengths)), tf.cast(lengths, tf.int32))
+        values, bags = columns[f"ragged/{name}/values"], _places(columns[f"ragged/{name}/lengths"])[0]
         if budget is not None and budget.pad_bags:
             missing = [[0, bag_room(tf.size(values)) - tf.size(values)]]
             values, bags = tf.pad(values, missing, constant_values=transforms.PAD), tf.pad(bags, missing, constant_values=-1)
         batch[f"ragged/{name}/values"], batch[f"ragged/{name}/rows"] = values, bags
-    return {"list_index": list_index, **batch, **lists}
+    histories = {key: value for name in layout.sequences for key, value in _history(spec, name, columns, lists.rows).items()}
+    return {**batch, "list_size": lists.pad(sizes), **{key: lists.pad(columns[key]) for key in of_lists}, **histories}
 
 
-def _history(spec: FeatureSpec, name: str, columns: records.Tensors, part: str) -> tf.Tensor:
+def _history(spec: FeatureSpec, name: str, columns: records.Tensors, rows: int | None) -> Batch:
+    """A sequence's parts as matrices `[rows, length]`, padded with 0; as many rows as lists without a number."""
     history = spec.features[name].history
     assert history is not None
-    ragged = tf.RaggedTensor.from_row_lengths(columns[f"seq/{name}/{part}"], columns[f"seq/{name}/lengths"])
-    return ragged.to_tensor(shape=[None, history.length])
+    splits = tf.concat([tf.constant([0], tf.int64), tf.cumsum(columns[f"seq/{name}/lengths"])], axis=0)
+    made = {}
+    for key in (f"seq/{name}/{part}" for part in ("item", "action", "age")):
+        ragged = tf.RaggedTensor.from_row_splits(columns[key], splits, validate=False)
+        made[key] = ragged.to_tensor(shape=[rows, history.length])
+    return made
 
 
 def _plain(function: Callable[..., Any]) -> Callable[..., Any]:

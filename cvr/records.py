@@ -252,32 +252,35 @@ def parse(spec: FeatureSpec, serialized: tf.Tensor) -> Tensors:
         features |= {f"s/{name}/item": ragged_int, f"s/{name}/action": ragged_int, f"s/{name}/age": ragged_float}
     raw = tf.io.parse_example(serialized, features)
     message = "a record was built with another feature spec than the one given; rebuild the lists or use the spec in their manifest"
-    with tf.control_dependencies([tf.debugging.assert_equal(raw["spec"], tf.constant(layout.fingerprint, tf.int64), message)]):
+    same = tf.reduce_all(tf.equal(raw["spec"], tf.constant(layout.fingerprint, tf.int64)))
+    with tf.control_dependencies([tf.debugging.Assert(same, [message])]):
         return _columns_of(layout, raw)
 
 
 def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> Tensors:
+    """Parsed keys by the names of columns; the reshapes fail where the parts of a record do not fit together."""
     tasks = len(layout.tasks)
     out: Tensors = {"search_id": tf.identity(raw["search_id"]), "time": raw["time"], "list_size": raw["item"].row_lengths()}
-    for key in ("item", "position", "popularity"):
-        out[key] = raw[key].flat_values
-    items = tf.shape(out["item"])[0]
-    rows = tf.shape(out["time"])[0]
-    out["labels"] = tf.cast(tf.reshape(raw["labels"].flat_values, [items, tasks]), tf.float32)
-    out["delay"] = tf.reshape(raw["delay"].flat_values, [items, tasks]) - 1
-    out["context_num"] = tf.reshape(raw["context_num"].flat_values, [rows, len(layout.context_num)])
-    out["item_num"] = tf.reshape(raw["item_num"].flat_values, [items, len(layout.item_num)])
+    out["item"] = raw["item"].flat_values
+    items, lists = tf.shape(out["item"]), tf.shape(out["time"])
+    shapes = {columns: tf.concat([items, [columns]], axis=0) for columns in {tasks, len(layout.item_num)}}
+    for key in ("position", "popularity"):
+        out[key] = tf.reshape(raw[key].flat_values, items)
+    out["labels"] = tf.cast(tf.reshape(raw["labels"].flat_values, shapes[tasks]), tf.float32)
+    out["delay"] = tf.reshape(raw["delay"].flat_values, shapes[tasks]) - 1
+    out["context_num"] = tf.reshape(raw["context_num"].flat_values, tf.concat([lists, [len(layout.context_num)]], axis=0))
+    out["item_num"] = tf.reshape(raw["item_num"].flat_values, shapes[len(layout.item_num)])
     for name in layout.context_cat + layout.item_cat:
-        count = items if name in layout.item_cat else rows
-        out[f"cat/{name}"] = tf.reshape(raw[f"c/{name}"].flat_values, [count])
+        out[f"cat/{name}"] = tf.reshape(raw[f"c/{name}"].flat_values, items if name in layout.item_cat else lists)
     for name in layout.context_ragged + layout.item_ragged:
         bag = raw[f"r/{name}"]
         out[f"ragged/{name}/values"] = bag.flat_values
         out[f"ragged/{name}/lengths"] = raw[f"r/{name}/n"].flat_values if name in layout.item_ragged else bag.row_lengths()
     for name in layout.sequences:
+        events = raw[f"s/{name}/item"]
         for part in ("item", "action", "age"):
-            out[f"seq/{name}/{part}"] = raw[f"s/{name}/{part}"].flat_values
-        out[f"seq/{name}/lengths"] = raw[f"s/{name}/item"].row_lengths()
+            out[f"seq/{name}/{part}"] = tf.reshape(raw[f"s/{name}/{part}"].flat_values, tf.shape(events.flat_values))
+        out[f"seq/{name}/lengths"] = events.row_lengths()
     return out
 
 
