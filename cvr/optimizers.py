@@ -15,6 +15,35 @@ Schedule: TypeAlias = tf.keras.optimizers.schedules.LearningRateSchedule
 Variables = Callable[[], Sequence[tf.Variable]]
 
 
+class FusedAdam(tf.keras.optimizers.Adam):
+    """Keras Adam with the update of a dense gradient as one operation, which reads and writes weight and moments once.
+
+        m <- m + (1 - b1) (g - m)        v <- v + (1 - b2) (g^2 - v)        w <- w - lr sqrt(1 - b2^t) / (1 - b1^t) m / (sqrt(v) + eps)
+    """
+
+    def update_step(self, gradient: Gradient, variable: tf.Variable) -> None:
+        """One update of one variable."""
+        if isinstance(gradient, tf.IndexedSlices) or self.amsgrad:
+            super().update_step(gradient, variable)
+            return
+        place = self._index_dict[self._var_key(variable)]
+        kind = variable.dtype.base_dtype
+        beta_1, beta_2, step = tf.cast(self.beta_1, kind), tf.cast(self.beta_2, kind), tf.cast(self.iterations + 1, kind)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[place].handle,
+            v=self._velocities[place].handle,
+            beta1_power=tf.pow(beta_1, step),
+            beta2_power=tf.pow(beta_2, step),
+            lr=tf.cast(self.learning_rate, kind),
+            beta1=beta_1,
+            beta2=beta_2,
+            epsilon=tf.cast(self.epsilon, kind),
+            grad=gradient,
+            use_locking=False,
+        )
+
+
 class _RowOptimizer(tf.keras.optimizers.Optimizer):
     """What optimizers of tables have in common: they set the rows of a sparse gradient and leave all others as they are.
 
@@ -184,7 +213,7 @@ def make_optimizer(
     A variable with no owner or two makes TFRS's CompositeOptimizer raise ValueError. Biases, norms and statistics are not decayed.
     """
     config = config or OptimizerConfig()
-    inner = tf.keras.optimizers.Adam(schedule, weight_decay=config.weight_decay or None, jit_compile=False)
+    inner = FusedAdam(schedule, weight_decay=config.weight_decay or None, jit_compile=False)
     if config.weight_decay:
         inner.exclude_from_weight_decay(var_names=["bias", "norm", "gamma", "beta"])
     rows = TABLE_OPTIMIZERS[config.table_optimizer](table_schedule, row_decay=config.row_decay, repeats="summed")

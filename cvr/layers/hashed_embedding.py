@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from cvr import transforms
-from cvr.layers.id_embedding import IdEmbedding, vectors_of
+from cvr.layers.id_embedding import IdEmbedding
 
 
 @tf.keras.utils.register_keras_serializable("cvr")
@@ -51,7 +51,7 @@ class HashedEmbedding(IdEmbedding):
     def trace(self, ids: tf.Tensor, vocabulary: Sequence[str] = ()) -> dict[str, tf.Tensor]:
         """Each step by name: `rows` `[...]`, with `shrinkage` `share` n / (n + k) `[...]`, `output` `[..., dim]`."""
         rows = self.rows(ids, vocabulary)
-        vectors = vectors_of(self.table, rows)
+        vectors = self._vectors(self.table, rows)
         if not self.shrinkage:
             return {"rows": rows, "output": vectors}
         count = tf.cast(tf.nn.embedding_lookup(self.counts, rows), self.variable_dtype)

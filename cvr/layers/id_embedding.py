@@ -27,8 +27,18 @@ class IdEmbedding(tf.keras.layers.Layer):
 
     def _make_table(self, width: int, initializer: str = "uniform") -> None:
         """Makes `table` [buckets + 4, width], uniform in ±0.05 by default."""
-        rows = self.buckets + transforms.RESERVED_ROWS
-        self.table = self.add_weight("table", shape=[rows, width], initializer=initializer)
+        self.table = self._add_table("table", [self.buckets + transforms.RESERVED_ROWS, width], initializer)
+
+    def _add_table(self, name: str, shape: Sequence[int], initializer: str | tf.keras.initializers.Initializer) -> tf.Variable:
+        """A table that a mixed policy does not cast: that would be done to all of it at each step, whatever rows are looked up."""
+        return self.add_weight(name, shape=shape, initializer=initializer, experimental_autocast=False)
+
+    def _vectors(self, table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
+        """Rows `[...]` of a table `[R, width]` in the layer's compute type -> `[..., width]`, zero for the row of padding."""
+        # not tf.gather, which would fetch a whole table from parameter servers; an export's stored table looks up itself
+        found = table.look_up(rows) if hasattr(table, "look_up") else tf.nn.embedding_lookup(table, rows)
+        vectors = tf.cast(found, self.compute_dtype)
+        return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]
 
     def mean_of_bags(
         self, values: tf.Tensor, rows: tf.Tensor, count: int | tf.Tensor, **options: str | Sequence[str]
@@ -46,9 +56,3 @@ class IdEmbedding(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
         return {**super().get_config(), "buckets": self.buckets, "dim": self.dim}
-
-
-def vectors_of(table: tf.Variable, rows: tf.Tensor) -> tf.Tensor:
-    """Rows `[...]` of a table `[R, width]` -> `[..., width]`, zero for the row of padding."""
-    vectors = tf.nn.embedding_lookup(table, rows)  # not tf.gather, which would fetch a whole table from parameter servers
-    return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cvr import transforms
-from cvr.layers.id_embedding import IdEmbedding, vectors_of
+from cvr.layers.id_embedding import IdEmbedding
 
 
 @tf.keras.utils.register_keras_serializable("cvr")
@@ -34,7 +34,7 @@ class MultiHash(IdEmbedding):
         rows = transforms.salted_rows(ids, self.buckets, "", self.hashes)
         once = (rows >= transforms.FIRST_ID) | (tf.range(self.hashes) == 0)
         rows = tf.where(once, rows, tf.constant(transforms.PAD, rows.dtype))
-        return {"rows": rows, "output": tf.reduce_sum(vectors_of(self.table, rows), axis=-2)}
+        return {"rows": rows, "output": tf.reduce_sum(self._vectors(self.table, rows), axis=-2)}
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""

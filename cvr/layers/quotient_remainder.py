@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cvr import transforms
-from cvr.layers.id_embedding import IdEmbedding, vectors_of
+from cvr.layers.id_embedding import IdEmbedding
 
 
 @tf.keras.utils.register_keras_serializable("cvr")
@@ -29,9 +29,9 @@ class QuotientRemainder(IdEmbedding):
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes Q [ceil(buckets / c) + 4, dim] and R [c + 4, dim]."""
         rows = -(-self.buckets // self.collisions) + transforms.RESERVED_ROWS
-        self.quotient = self.add_weight("quotient", shape=[rows, self.dim], initializer="uniform")
+        self.quotient = self._add_table("quotient", [rows, self.dim], "uniform")
         rows, start = self.collisions + transforms.RESERVED_ROWS, tf.keras.initializers.RandomUniform(0.5, 1.5)
-        self.remainder = self.add_weight("remainder", shape=[rows, self.dim], initializer=start)
+        self.remainder = self._add_table("remainder", [rows, self.dim], start)
         super().build(input_shape)
 
     def call(self, ids: tf.Tensor) -> tf.Tensor:
@@ -45,7 +45,7 @@ class QuotientRemainder(IdEmbedding):
         real, first = codes >= transforms.FIRST_ID, transforms.FIRST_ID
         quotient_rows = tf.where(real, first + (codes - first) // size, codes)
         remainder_rows = tf.where(real, first + tf.math.floormod(codes - first, size), codes)
-        quotient, remainder = vectors_of(self.quotient, quotient_rows), vectors_of(self.remainder, remainder_rows)
+        quotient, remainder = self._vectors(self.quotient, quotient_rows), self._vectors(self.remainder, remainder_rows)
         steps = {"quotient_rows": quotient_rows, "remainder_rows": remainder_rows, "quotient": quotient, "remainder": remainder}
         return {**steps, "output": quotient * remainder}
 

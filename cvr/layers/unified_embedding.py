@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from cvr import transforms
-from cvr.layers.id_embedding import IdEmbedding, vectors_of
+from cvr.layers.id_embedding import IdEmbedding
 
 
 @tf.keras.utils.register_keras_serializable("cvr")
@@ -37,7 +37,7 @@ class UnifiedEmbedding(IdEmbedding):
     def trace(self, ids: tf.Tensor, feature: str = "") -> dict[str, tf.Tensor]:
         """Each step by name: `rows` `[..., k]`, `parts` `[..., k, dim / k]`, `output` `[..., dim]`."""
         rows = transforms.salted_rows(ids, self.buckets, feature, self.hashes)
-        parts = vectors_of(self.table, rows)
+        parts = self._vectors(self.table, rows)
         return {"rows": rows, "parts": parts, "output": tf.reshape(parts, [*tf.unstack(tf.shape(ids)), self.dim])}
 
     def get_config(self) -> dict[str, object]:

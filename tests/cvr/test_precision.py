@@ -100,3 +100,21 @@ def test_raw_values_reach_their_transforms_unrounded() -> None:
         context, items = extraction(batch_of(spec, columns))
     assert context.dtype == items.dtype == tf.bfloat16
     np.testing.assert_array_equal(tf.cast(items[:, :2], tf.float32), [[-0.5, -0.5], [1.0, 1.0]])
+
+
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+def test_no_table_is_read_as_a_whole(precision: str) -> None:
+    """A policy that casts tables would read and cast all of their rows at each look-up."""
+    ranker = _build("masknet", precision)
+
+    @tf.function(autograph=False)
+    def step(batch: Batch) -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(ranker(batch, training=True) ** 2)
+        return [gradient.values for gradient in tape.gradient(total, ranker.extraction.table_variables)]
+
+    graph = step.get_concrete_function({k: v for k, v in _batch("masknet").items() if v.dtype != tf.string}).graph
+    read = {op.inputs[0].name for op in graph.get_operations() if op.type == "ReadVariableOp"}
+    captured = {id(outside): inside.name for outside, inside in graph.captures}
+    assert captured[id(ranker.projection.item_kernel.handle)] in read
+    assert [table.name for table in ranker.extraction.table_variables if captured[id(table.handle)] in read] == []
