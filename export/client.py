@@ -6,65 +6,71 @@
 
     with Client("localhost:8500") as client:
         best = client.rank(context={"query": "red shoes"}, items=[{"item_id": "i7", "price": 19.9}, {"item_id": "i8"}])[0]
+
+`export.async_client` has the same operations for asyncio.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent import futures
+from typing import Any, TypeVar
 
 import grpc
 import numpy as np
 from absl import flags
-from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
 
 from cvr.errors import CvrError, run_main
-from export import tensors
+from export.answers import RankedItem, RequestFailedError, best_first, signature_table, table
+from export.calls import Call, Calls, Prepared, Split, Steps
+from export.connection import Connection, connection_from_flags, define_connection_flags
 from export.lists import ListRows, read_lists
-from export.probabilities import PREFIX
-from export.request import Search, Values, to_arrays
-from export.servable import DEFAULT_SIGNATURE, TensorInfo, tensor_infos
-from export.signatures import EXAMPLES, LIST_SIZE, SCORE
+from export.prediction_log import LogWriter
+from export.request import Search, Values
+from export.retries import Attempts, Budget, Retry
+from export.servable import DEFAULT_SIGNATURE, TensorInfo
+from export.signatures import EXAMPLES, LIST_SIZE
 
 FLAGS = flags.FLAGS
-_MESSAGE_BYTES = 64 << 20
-
-
-class RequestFailedError(CvrError):
-    """The server refused a call or was not reached; `code` is the gRPC status."""
-
-    def __init__(self, target: str, error: grpc.RpcError) -> None:
-        self.code: grpc.StatusCode = error.code()
-        if self.code == grpc.StatusCode.UNAVAILABLE and "queue" not in (error.details() or ""):
-            hint = f"no server answers at {target} ({error.details()}); start one: python -m export.serve --model_base_path=DIR"
-        else:
-            hint = f"the server at {target} answered {self.code.name}: {error.details()}"
-        super().__init__(hint)
+PARTS_AT_A_TIME = 4
+_T = TypeVar("_T")
 
 
 @dataclasses.dataclass(frozen=True)
-class RankedItem:
-    """An item with its ranking score and, by task, logits and (of a calibrated model) probabilities; `row` is its place in the request."""
+class Options:
+    """How to call. `retry`: how failed calls are sent again. `log`: gets every answered Predict call.
 
-    item_id: str
-    score: float
-    logits: Mapping[str, float]
-    row: int
-    probabilities: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    `split`: whether a search with more items than the model takes in one request is refused ("never") or sent in parts ("items"), which is
+    done only where the parts give the same scores.
+    """
+
+    connection: Connection = Connection()
+    retry: Retry = Retry()
+    split: Split = "items"
+    log: LogWriter | None = None
 
 
 class Client:
     """Calls one model on one server. Usable from many threads; `close` it or use it in a `with`."""
 
-    def __init__(self, target: str, model_name: str = "cvr", version: int | None = None, timeout: float = 10.0) -> None:
-        """Opens the channel lazily; `timeout` is each call's deadline in seconds."""
-        limits = [("grpc.max_receive_message_length", _MESSAGE_BYTES), ("grpc.max_send_message_length", _MESSAGE_BYTES)]
-        self.target, self._name, self._version, self._timeout = target, model_name, version, timeout
-        self._channel = grpc.insecure_channel(target, options=limits)
-        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        self._signatures: dict[str, Any] | None = None
+    def __init__(
+        self,
+        target: str,
+        model_name: str = "cvr",
+        version: int | str | None = None,
+        timeout: float = 10.0,
+        options: Options = Options(),  # noqa: B008 - frozen
+    ) -> None:
+        """Connects with the first call. `version`: a number pins it, a text is a version label. `timeout`: each operation's deadline in
+        seconds, retries included."""
+        self.target, self._timeout, self._options = target, timeout, options
+        self._calls, self._budget = Calls(model_name, version, options.split), Budget(options.retry)
+        self._channel = options.connection.channel(target)
+        self._methods = stubs(self._channel)
 
     def __enter__(self) -> Client:
         return self
@@ -77,101 +83,122 @@ class Client:
         self._channel.close()
 
     def signatures(self) -> dict[str, Any]:
-        """Signature definitions by name, asked once. Raises RequestFailedError."""
-        if self._signatures is None:
-            request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-            self._address(request.model_spec)
-            answer = self._call(self._stub.GetModelMetadata, request)
-            found = get_model_metadata_pb2.SignatureDefMap()
-            answer.metadata["signature_def"].Unpack(found)
-            self._signatures = dict(found.signature_def)
-        return self._signatures
+        """Signature definitions by name, asked once per version. Raises RequestFailedError."""
+        return dict(self._run(self._calls.model()).signatures)
 
     def inputs(self, signature: str = DEFAULT_SIGNATURE) -> dict[str, TensorInfo]:
-        """Named inputs of a signature."""
-        return tensor_infos(self.signatures()[signature].inputs)
+        """Named inputs of a signature. Raises CvrError where the version has none of that name."""
+        return self._run(self._calls.model()).inputs(signature)
 
-    def predict(self, inputs: Mapping[str, np.ndarray], signature: str = DEFAULT_SIGNATURE) -> dict[str, np.ndarray]:
-        """Outputs of a signature by name. Raises RequestFailedError with the server's status and message."""
-        request = predict_pb2.PredictRequest()
-        self._address(request.model_spec)
-        request.model_spec.signature_name = signature
-        for name, values in inputs.items():
-            request.inputs[name].CopyFrom(tensors.encode(values))
-        answer = self._call(self._stub.Predict, request)
-        return {name: tensors.decode_any(proto) for name, proto in answer.outputs.items()}
+    def status(self) -> dict[int, str]:
+        """State (`AVAILABLE`, `LOADING`, ...) by version."""
+        return self._run(self._calls.status())
+
+    def predict(
+        self, inputs: Mapping[str, np.ndarray], signature: str = DEFAULT_SIGNATURE, outputs: Sequence[str] = ()
+    ) -> dict[str, np.ndarray]:
+        """Outputs of a signature by name, only `outputs` if given. Raises RequestFailedError with the server's status and message."""
+        return self._run(self._calls.predict(inputs, signature, None, outputs))[0]
 
     def rank(
-        self, context: Values, items: Sequence[Values], history: Mapping[str, Sequence[Values]] | None = None
+        self,
+        context: Values,
+        items: Sequence[Values],
+        history: Mapping[str, Sequence[Values]] | None = None,
+        timeout: float | None = None,
     ) -> list[RankedItem]:
-        """Items best first; ties keep the order of the request. Context and all items go in one call.
+        """Items best first; ties keep the order of the request. Context and all items go in one call, very many items in several.
 
-        Raises CvrError for values that are no inputs of the model, RequestFailedError for what the server refuses.
+        Raises CvrError for values that are no inputs of the model and for a search that is too large and may not be sent in parts,
+        RequestFailedError for what the server refuses.
         """
-        arrays = to_arrays(Search(context, items, history or {}), self.inputs())
-        return _best_first([str(item["item_id"]) for item in items], self.predict(arrays))
+        return self._run(self._calls.rank(Search(context, items, history or {})), timeout)
+
+    def rank_many(self, searches: Iterable[Search], in_flight: int = 32) -> list[list[RankedItem]]:
+        """`rank` of each search, up to `in_flight` at a time, in their order. Raises the error of the first that fails."""
+        with futures.ThreadPoolExecutor(in_flight) as pool:
+            waiting = [pool.submit(self._run, self._calls.rank(search)) for search in searches]
+            try:
+                return [ranked.result() for ranked in waiting]
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def preprocess(
+        self, context: Values, items: Sequence[Values], history: Mapping[str, Sequence[Values]] | None = None
+    ) -> Prepared:
+        """The first half of `rank`, on the CPU of this client's server. Errors as in `rank`."""
+        return self._run(self._calls.preprocess(Search(context, items, history or {})))
+
+    def score(self, prepared: Prepared) -> list[RankedItem]:
+        """The second half, by the very version that preprocessed the search, here or on another server.
+
+        Raises RequestFailedError with NOT_FOUND where this server does not have that version.
+        """
+        return self._run(self._calls.score(prepared))
 
     def rank_list(self, record: bytes, names: Sequence[str]) -> list[RankedItem]:
         """Items of a serialized list record best first, called by `names`."""
         outputs = self.predict({EXAMPLES: np.array([record], object)}, "score_lists")
         outputs.pop(LIST_SIZE)
-        return _best_first(names, outputs)
+        return best_first(names, outputs)
 
-    def _address(self, spec: Any) -> None:
-        spec.name = self._name
-        if self._version is not None:
-            spec.version.value = self._version
-
-    def _call(self, method: Any, request: Any) -> Any:
+    def _run(self, steps: Steps[_T], timeout: float | None = None) -> _T:
+        until = time.monotonic() + (self._timeout if timeout is None else timeout)
         try:
-            return method(request, timeout=self._timeout)
-        except grpc.RpcError as error:
-            raise RequestFailedError(self.target, error) from error
+            calls = next(steps)
+            while True:
+                try:
+                    answers = self._answers(calls, until)
+                except CvrError as error:
+                    calls = steps.throw(error)
+                else:
+                    calls = steps.send(answers)
+        except StopIteration as done:
+            return done.value
+
+    def _answers(self, calls: Sequence[Call], until: float) -> list[Any]:
+        if len(calls) == 1:
+            return [self._answer(calls[0], until)]
+        with futures.ThreadPoolExecutor(PARTS_AT_A_TIME) as pool:
+            return list(pool.map(lambda call: self._answer(call, until), calls))
+
+    def _answer(self, call: Call, until: float) -> Any:
+        attempts = Attempts(self._options.retry, self._budget)
+        while True:
+            try:
+                answer = self._methods[call.method](call.request, timeout=until - time.monotonic())
+            except grpc.RpcError as error:
+                pause = attempts.pause(error, until - time.monotonic())
+                if pause is None:
+                    raise RequestFailedError(self.target, error, attempts.made) from error
+                time.sleep(pause)
+            else:
+                self._budget.earn()
+                if self._options.log is not None and call.method == "Predict":
+                    self._options.log.write(call.request, answer)
+                return answer
 
 
-def _best_first(names: Sequence[str], outputs: Mapping[str, np.ndarray]) -> list[RankedItem]:
-    scores = outputs[SCORE]
-    chances = {name.removeprefix(PREFIX): values for name, values in sorted(outputs.items()) if name.startswith(PREFIX)}
-    logits = {name: values for name, values in sorted(outputs.items()) if name != SCORE and not name.startswith(PREFIX)}
-
-    def item(row: int) -> RankedItem:
-        by_task = [{task: float(values[row]) for task, values in columns.items()} for columns in (logits, chances)]
-        return RankedItem(names[row], float(scores[row]), by_task[0], row, by_task[1])
-
-    return [item(int(row)) for row in np.argsort(-scores, kind="stable")]
-
-
-def table(ranked: Sequence[RankedItem], extra: Mapping[str, Sequence[object]] | None = None) -> str:
-    """A readable table; `extra` adds columns by row of the request."""
-    tasks, chances, more = sorted(ranked[0].logits), sorted(ranked[0].probabilities), dict(extra or {})
-    heads = ["rank", "item", "shown", "score", *(f"{task} logit" for task in tasks), *(f"P({task})" for task in chances), *more]
-    lines = [
-        [str(rank), item.item_id, str(item.row + 1), f"{item.score:.4f}", *(f"{item.logits[task]:.4f}" for task in tasks)]
-        + [f"{item.probabilities[task]:.5f}" for task in chances]
-        + [str(column[item.row]) for column in more.values()]
-        for rank, item in enumerate(ranked, 1)
-    ]
-    widths = [max(len(line[k]) for line in [heads, *lines]) for k in range(len(heads))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [heads, *lines])
+def stubs(channel: Any) -> dict[str, Any]:
+    """The methods that `Call` names, on a channel of either kind."""
+    prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    model = model_service_pb2_grpc.ModelServiceStub(channel)
+    return {"Predict": prediction.Predict, "GetModelMetadata": prediction.GetModelMetadata, "GetModelStatus": model.GetModelStatus}
 
 
 def describe(client: Client) -> str:
     """The signatures with types and shapes of their inputs and outputs."""
-    lines = []
-    for name, definition in sorted(client.signatures().items()):
-        lines.append(name)
-        for kind, entries in (("in ", definition.inputs), ("out", definition.outputs)):
-            for key, info in sorted(tensor_infos(entries).items()):
-                lines.append(f"  {kind}  {key}  {info.dtype.name} [{', '.join('n' if d is None else str(d) for d in info.shape)}]")
-    return "\n".join(lines)
+    return signature_table(client.signatures())
 
 
 def define_flags() -> None:
     """The command's flags; a program that uses `Client` has only its own."""
-    flags.DEFINE_string("target", "localhost:8500", "host:port of the server.")
+    define_connection_flags()
     flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
     flags.DEFINE_integer("model_version", None, "Pins a version; the newest otherwise.")
-    flags.DEFINE_float("timeout_seconds", 10.0, "Deadline of a call.")
+    flags.DEFINE_string("version_label", None, "Asks for the version that the server calls so.")
+    flags.DEFINE_float("timeout_seconds", 10.0, "Deadline of a search, retries included.")
     flags.DEFINE_string("request", None, "JSON file of the search to rank, - for standard input.")
     flags.DEFINE_string("lists", None, "Folder of list records; ranks one of its lists instead of --request.")
     flags.DEFINE_string("split", "test", "Split of --lists.")
@@ -193,7 +220,11 @@ def main(argv: Sequence[str]) -> int:
     del argv
     if sum(bool(value) for value in (FLAGS.request, FLAGS.lists, FLAGS.describe)) != 1:
         raise CvrError("give one of --request=FILE, --lists=DIR or --describe")
-    with Client(FLAGS.target, FLAGS.model_name, FLAGS.model_version, FLAGS.timeout_seconds) as client:
+    if FLAGS.model_version is not None and FLAGS.version_label is not None:
+        raise CvrError("give --model_version or --version_label, not both")
+    version = FLAGS.version_label if FLAGS.model_version is None else FLAGS.model_version
+    options = Options(connection_from_flags())
+    with Client(FLAGS.target, FLAGS.model_name, version, FLAGS.timeout_seconds, options) as client:
         if FLAGS.describe:
             print(describe(client))
         elif FLAGS.lists:
