@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 import grpc
-import tensorflow as tf
 from google.protobuf import any_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
-    model_pb2,
+    model_management_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
@@ -19,102 +20,108 @@ from tensorflow_serving.apis import (
 
 from cvr.errors import CvrError
 from export import tensors
-from export.servable import DEFAULT_SIGNATURE, Servable, UnknownSignatureError, graph_message
+from export.admission import Admission
+from export.metrics import UNKNOWN, Metrics
+from export.models import Models
+from export.refusals import RefusedError, refusal
+from export.servable import DEFAULT_SIGNATURE
+from export.source import Source
+from export.watcher import Watcher
 
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 _METADATA_FIELD = "signature_def"
-_AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 
 
-class Models:
-    """The versions of one model that are being served; the newest answers requests that pin none."""
-
-    def __init__(self, name: str, servables: Mapping[int, Servable]) -> None:
-        self.name = name
-        self._servables = dict(servables)
-
-    @property
-    def versions(self) -> list[int]:
-        """Served versions, lowest first."""
-        return sorted(self._servables)
-
-    def find(self, spec: model_pb2.ModelSpec) -> Servable:
-        """The version that a request asks for. Raises LookupError saying what is not there."""
-        if spec.name != self.name:
-            raise LookupError(f"no model {spec.name!r} here; the server has {self.name!r}")
-        if spec.WhichOneof("version_choice") == "version_label":
-            raise LookupError(f"no version label {spec.version_label!r} for model {self.name!r}; ask for a version number or none")
-        version = spec.version.value if spec.HasField("version") else self.versions[-1]
-        if version not in self._servables:
-            raise LookupError(f"no version {version} of model {self.name!r}; there is {', '.join(map(str, self.versions))}")
-        return self._servables[version]
-
-
-class _Base:
-    def __init__(self, models: Models) -> None:
-        self._models = models
-
-    def _find(self, spec: model_pb2.ModelSpec, context: grpc.ServicerContext) -> Servable:
-        try:
-            return self._models.find(spec)
-        except LookupError as error:
-            _abort(context, grpc.StatusCode.NOT_FOUND, error.args[0])
-
-    def _answering(self, servable: Servable, signature: str = "") -> model_pb2.ModelSpec:
-        spec = model_pb2.ModelSpec(name=self._models.name, signature_name=signature)
-        spec.version.value = servable.version
-        return spec
-
-
-class PredictionService(_Base, prediction_service_pb2_grpc.PredictionServiceServicer):
+class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Predict and GetModelMetadata; the other methods answer UNIMPLEMENTED."""
+
+    def __init__(self, models: Models, admission: Admission, metrics: Metrics) -> None:
+        self._models, self._admission, self._metrics = models, admission, metrics
 
     def Predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:  # noqa: N802
         """Runs a signature on named tensors."""
-        servable = self._find(request.model_spec, context)
-        signature = request.model_spec.signature_name or DEFAULT_SIGNATURE
         try:
+            return self._predict(request, context)
+        except Exception as error:
+            refused = refusal(error)
+            self._metrics.not_answered(self._known(request.model_spec.signature_name or DEFAULT_SIGNATURE), refused.code)
+            _abort(context, refused)
+
+    def _predict(self, request: predict_pb2.PredictRequest, context: grpc.ServicerContext) -> predict_pb2.PredictResponse:
+        signature, arrived = request.model_spec.signature_name or DEFAULT_SIGNATURE, time.perf_counter()
+        with self._admission.admit(context), self._models.lease(request.model_spec) as (version, servable):
+            started = time.perf_counter()
             wanted = _wanted(servable.outputs(signature), request.output_filter)
             outputs = servable.run_protos(signature, request.inputs)
-        except UnknownSignatureError as error:
-            _abort(context, grpc.StatusCode.NOT_FOUND, str(error))
-        except CvrError as error:
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, str(error))
-        except tf.errors.OpError as error:
-            _abort(context, _CODES.get(error.error_code, grpc.StatusCode.INTERNAL), graph_message(error))
-        response = predict_pb2.PredictResponse(model_spec=self._answering(servable, signature))
+            ended = time.perf_counter()
+        response = predict_pb2.PredictResponse()
+        _address(response.model_spec, self._models.name, version, signature)
         for name in wanted:
-            response.outputs[name].CopyFrom(tensors.encode(outputs[name]))
+            tensors.fill(response.outputs[name], outputs[name])
+        rows = max((values.shape[0] for values in outputs.values() if values.ndim), default=0)
+        self._metrics.answered(signature, rows, started - arrived, ended - started)
         return response
+
+    def _known(self, signature: str) -> str:
+        known = any(signature in servable.signature_defs for servable in self._models.served().values())
+        return signature if known else UNKNOWN
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
         """The signatures of a version: metadata field `signature_def`."""
-        servable = self._find(request.model_spec, context)
-        for field in request.metadata_field:
-            if field != _METADATA_FIELD:
-                message = f"metadata_field {field!r} is not known; ask for {_METADATA_FIELD!r}"
-                _abort(context, grpc.StatusCode.INVALID_ARGUMENT, message)
-        if not request.metadata_field:
-            _abort(context, grpc.StatusCode.INVALID_ARGUMENT, f"metadata_field is empty; ask for {_METADATA_FIELD!r}")
-        definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
+        try:
+            for field in request.metadata_field or [""]:
+                if field != _METADATA_FIELD:
+                    found = f"{field!r} is not known" if field else "is empty"
+                    raise CvrError(f"metadata_field {found}; ask for {_METADATA_FIELD!r}")
+            with self._models.lease(request.model_spec) as (version, servable):
+                definitions = get_model_metadata_pb2.SignatureDefMap(signature_def=servable.signature_defs)
+        except Exception as error:
+            _abort(context, refusal(error))
         packed = any_pb2.Any()
         packed.Pack(definitions)
-        response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=self._answering(servable))
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        _address(response.model_spec, self._models.name, version)
         response.metadata[_METADATA_FIELD].CopyFrom(packed)
         return response
 
 
-class ModelService(_Base, model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus; HandleReloadConfigRequest answers UNIMPLEMENTED."""
+class ModelService(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus and HandleReloadConfigRequest.
+
+    A configuration may name a folder of `roots`, or one under it, as base_path, so that no request makes the server read other files.
+    """
+
+    def __init__(self, models: Models, watcher: Watcher | None = None, roots: tuple[Path, ...] = ()) -> None:
+        self._models, self._watcher, self._roots = models, watcher, roots
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
-        """The state of the version that is asked for, or of all."""
-        found = self._find(request.model_spec, context)
-        versions = [found.version] if request.model_spec.WhichOneof("version_choice") else self._models.versions
+        """The state of the version that is asked for, or of all that are known, with the error of those that were refused."""
+        try:
+            statuses = self._models.describe(request.model_spec)
+        except Exception as error:
+            _abort(context, refusal(error))
         response = get_model_status_pb2.GetModelStatusResponse()
-        for version in versions:
-            response.model_version_status.add(version=version, state=_AVAILABLE)
+        for version, status in statuses.items():
+            entry = response.model_version_status.add(version=version, state=status.state)
+            entry.status.error_code, entry.status.error_message = status.code, status.message
         return response
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802
+        """Serves from another base path, with another version policy or labels, once their versions are loaded; else nothing changes."""
+        try:
+            if self._watcher is None:
+                raise RefusedError(grpc.StatusCode.FAILED_PRECONDITION, "this server has fixed versions and takes no configuration")
+            source = Source.from_config(request.config, self._models.name)
+            self._permit(source.base)
+            self._watcher.apply(source)
+        except Exception as error:
+            _abort(context, refusal(error))
+        return model_management_pb2.ReloadConfigResponse()
+
+    def _permit(self, base: Path) -> None:
+        wanted = base.resolve()
+        if not any(wanted == root or root in wanted.parents for root in (path.resolve() for path in self._roots)):
+            message = f"base_path {base} is neither this server's own nor under a folder of --reload_base_paths"
+            raise RefusedError(grpc.StatusCode.PERMISSION_DENIED, message)
 
 
 def _wanted(outputs: Mapping[str, object], chosen: Any) -> list[str]:
@@ -124,6 +131,11 @@ def _wanted(outputs: Mapping[str, object], chosen: Any) -> list[str]:
     return list(chosen) or sorted(outputs)
 
 
-def _abort(context: grpc.ServicerContext, code: grpc.StatusCode, message: str) -> NoReturn:
-    context.abort(code, message)
+def _address(spec: Any, name: str, version: int, signature: str = "") -> None:
+    spec.name, spec.signature_name = name, signature
+    spec.version.value = version
+
+
+def _abort(context: grpc.ServicerContext, refused: RefusedError) -> NoReturn:
+    context.abort(refused.code, refused.message)
     raise AssertionError("abort raises")  # for type checkers; grpc's stubs do not say so

@@ -166,10 +166,11 @@ def test_port_in_use(servable: Servable, target: str) -> None:
 
 
 def test_models_serve_the_newest_version(servable: Servable, exported: Exported, tmp_path: Any) -> None:
-    models = Models("cvr", {3: servable, 12: Servable(exported.version)})
+    newer = Servable(exported.version)
+    models = Models("cvr", {3: servable, 12: newer})
     spec = predict_pb2.PredictRequest().model_spec
     spec.name = "cvr"
-    assert models.versions == [3, 12] and models.find(spec) is models._servables[12]
+    assert models.versions == [3, 12] and models.find(spec) is newer
     spec.version.value = 3
     assert models.find(spec) is servable
     with pytest.raises(CvrError, match="no model version under"):
