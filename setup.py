@@ -85,6 +85,7 @@ setup(
             "cvr-rank-by = tools.cli:rank_by",
             "cvr-serve = tools.cli:serve",
             "cvr-study-backbones = tools.cli:study_backbones",
+            "cvr-study-warm-start = tools.cli:study_warm_start",
             "cvr-train = tools.cli:train",
             "cvr-validate = tools.cli:validate",
         ]

@@ -79,6 +79,11 @@ def study_backbones() -> None:
     _run("tools.study_backbones")
 
 
+def study_warm_start() -> None:
+    """Warm starts against training from scratch, in quality, cost and drift: `tools.study_warm_start`."""
+    _run("tools.study_warm_start")
+
+
 def train() -> None:
     """Trains a ranker on search lists: `cvr.train`."""
     _run("cvr.train")

@@ -25,7 +25,7 @@ from tools.comparison.statistics import Resampling, compare
 from tools.comparison.table import Row, correct
 from tools.studies.backbones import Choice, Study, best, outcomes, parse_grid, spread
 from tools.studies.figure import write_figure
-from tools.studies.jobs import Job, execute
+from tools.studies.jobs import execute, print_commands
 from tools.studies.markdown import markdown
 
 FLAGS = flags.FLAGS
@@ -59,13 +59,6 @@ def study() -> Study:
         raise CvrError(f"no flagfile at --base={FLAGS.base}")
     train, validation, test = FLAGS.splits
     return Study(Path(FLAGS.output), FLAGS.base, FLAGS.lists, (train, validation, test), FLAGS.threads)
-
-
-def print_commands(jobs: Sequence[Job]) -> None:
-    """A line per unfinished job."""
-    for job in jobs:
-        if not job.finished:
-            print(" && ".join(command.line for command in job.commands))
 
 
 def tune(this: Study, names: Sequence[str], choices: Sequence[Choice], task: str) -> dict[str, dict[Choice, float]]:

@@ -26,6 +26,7 @@ MAINS = {
     "rank_by": "tools.rank_by",
     "serve": "export.serve",
     "study_backbones": "tools.study_backbones",
+    "study_warm_start": "tools.study_warm_start",
     "train": "cvr.train",
     "validate": "pipelines.validate",
 }

@@ -113,3 +113,10 @@ def execute(jobs: Sequence[Job], parallel: int, title: str) -> None:
     finally:
         for one in running:
             one.stop()
+
+
+def print_commands(jobs: Sequence[Job]) -> None:
+    """A line per unfinished job."""
+    for job in jobs:
+        if not job.finished:
+            print(" && ".join(command.line for command in job.commands))
