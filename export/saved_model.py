@@ -22,6 +22,7 @@ from export.batching import Batching
 from export.example import example_search
 from export.extras import EXAMPLE_FILE, EXTRA, MODEL_FILE, PARITY_FILE, WARMUP_FILE
 from export.inputs import request_inputs
+from export.placement import pin_variables
 from export.prediction_log import predict_request
 from export.probabilities import PREFIX
 from export.request import to_arrays
@@ -59,6 +60,7 @@ def save_version(
     def write(folder: Path) -> None:
         signatures = module.signatures()
         tf.saved_model.save(module, str(folder), signatures=signatures)
+        pin_variables(folder)
         extra = folder / EXTRA
         extra.mkdir()
         (extra / SPEC_FILE).write_bytes((run.folder / SPEC_FILE).read_bytes())

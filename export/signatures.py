@@ -1,6 +1,6 @@
 """The signatures of the SavedModel: what one call of a served model takes and gives (docs/serving.md).
 
-    preprocess       raw request -> context_projection [1, W], item_features [n, Di]; on the CPU
+    preprocess       raw request -> context_projection [1, W], item_features [n, Di]; on the CPU, or tables and encoders on the GPU
     score            context_projection [1, W] or [n, W], item_features [n, Di] -> scores; the backbone, on the GPU where there is one
     serving_default  raw request -> scores, in one call; the backbone inside a BatchFunction
     score_lists      examples string [R] (list records) -> scores of all items [N], list_size int32 [R]; offline scoring and parity
@@ -53,8 +53,15 @@ class ServedRanker(Protocol):
 class ServingModule(tf.Module):
     """The SavedModel's root: the ranker's variables and the signatures over them."""
 
-    def __init__(self, spec: FeatureSpec, ranker: ServedRanker, batching: Batching, calibration: Calibration | None = None) -> None:
-        """Raises CvrError where a task's name is that of another output."""
+    def __init__(
+        self,
+        spec: FeatureSpec,
+        ranker: ServedRanker,
+        batching: Batching,
+        calibration: Calibration | None = None,
+        tables: str = "cpu",
+    ) -> None:
+        """`tables`: cpu or gpu, where ids become vectors. Raises CvrError where a task's name is that of another output."""
         super().__init__(name="serving")
         taken = {SCORE, LIST_SIZE} & set(spec.task_names)
         if taken:
@@ -64,6 +71,7 @@ class ServingModule(tf.Module):
         self._ranker, self._calibration = _Opaque(ranker), _Opaque(calibration)
         self.ranker_variables = list(ranker.variables)
         self._most_items = batching.max_request_items
+        self._tables = {"cpu": CPU, "gpu": GPU}[tables]
         self._batched = batched(self._backbone, batching)
 
     def signatures(self) -> dict[str, Any]:
@@ -83,8 +91,9 @@ class ServingModule(tf.Module):
 
     def _halves(self, batch: Tensors) -> tuple[tf.Tensor, tf.Tensor]:
         """float32 whatever the ranker computes in, which loses nothing and asks no client to know bfloat16."""
-        context, items = self._ranker.value.extract(batch)
-        return tf.cast(self._ranker.value.project_context(context), tf.float32), tf.cast(items, tf.float32)
+        with tf.device(self._tables):
+            context, items = self._ranker.value.extract(batch)
+            return tf.cast(self._ranker.value.project_context(context), tf.float32), tf.cast(items, tf.float32)
 
     def _backbone(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         with tf.device(GPU):
@@ -96,10 +105,12 @@ class ServingModule(tf.Module):
         return {CONTEXT: projection, ITEMS: items}
 
     def _score(self, inputs: Tensors) -> Tensors:
-        rows, items = tf.shape(inputs[CONTEXT])[0], tf.shape(inputs[ITEMS])[0]
         message = "input context_projection must have 1 row or as many as input item_features, which must have at least 1; rows:"
-        fits = tf.logical_and(items > 0, tf.logical_or(tf.equal(rows, 1), tf.equal(rows, items)))
-        with tf.control_dependencies([tf.debugging.Assert(fits, [message, rows, items])]):
+        with tf.device(CPU):
+            rows, items = tf.shape(inputs[CONTEXT])[0], tf.shape(inputs[ITEMS])[0]
+            fits = tf.logical_and(items > 0, tf.logical_or(tf.equal(rows, 1), tf.equal(rows, items)))
+            fitting = tf.debugging.Assert(fits, [message, rows, items])
+        with tf.control_dependencies([fitting]), tf.device(GPU):
             inputs = {name: tf.identity(value) for name, value in inputs.items()}
         return self._outputs(self._backbone(inputs[CONTEXT], inputs[ITEMS]))
 
@@ -107,7 +118,7 @@ class ServingModule(tf.Module):
         halves = self._preprocess(inputs)
         with tf.device(CPU):
             context = tf.repeat(halves[CONTEXT], tf.shape(halves[ITEMS])[0], axis=0)
-        return self._outputs(self._batched(context, halves[ITEMS]))
+            return self._outputs(self._batched(context, halves[ITEMS]))
 
     def _score_lists(self, inputs: Tensors) -> Tensors:
         with tf.device(CPU):
@@ -117,7 +128,7 @@ class ServingModule(tf.Module):
             batch["item_offset"] = display_offsets(batch["list_index"], batch["position"])
             projection, items = self._halves(batch)
             context = tf.gather(projection, batch["list_index"])
-        outputs = self._outputs(self._batched(context, items), batch["list_index"], tf.size(batch["list_size"]))
+            outputs = self._outputs(self._batched(context, items), batch["list_index"], tf.size(batch["list_size"]))
         return outputs | {LIST_SIZE: batch["list_size"]}
 
     def _limits(self) -> Tensors:
@@ -126,10 +137,10 @@ class ServingModule(tf.Module):
 
     def _outputs(self, logits: tf.Tensor, list_index: tf.Tensor | None = None, lists: tf.Tensor | int = 1) -> Tensors:
         """Outputs by name; without `list_index` all rows are one list."""
-        scores = {task: logits[:, column] for column, task in enumerate(self._spec.task_names)}
-        outputs = scores | {SCORE: tf.identity(scores[self._spec.primary_task])}
-        if self._calibration.value:
-            with tf.device(CPU):
+        with tf.device(CPU):
+            scores = {task: logits[:, column] for column, task in enumerate(self._spec.task_names)}
+            outputs = scores | {SCORE: tf.identity(scores[self._spec.primary_task])}
+            if self._calibration.value:
                 index = tf.zeros([tf.shape(logits)[0]], tf.int32) if list_index is None else list_index
                 outputs |= probabilities(self._calibration.value, scores, index, lists)
         return outputs

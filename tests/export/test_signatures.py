@@ -81,14 +81,6 @@ def test_task_named_like_an_output(exported: Exported) -> None:
         ServingModule(spec, exported.ranker, Batching())
 
 
-def test_preprocess_stays_on_the_cpu_and_the_backbone_asks_for_the_gpu(exported: Exported) -> None:
-    signatures = ServingModule(exported.run.spec, exported.ranker, Batching()).signatures()
-    operations = [op for op in signatures["preprocess"].graph.get_operations() if op.type not in ("Placeholder", "Identity", "NoOp")]
-    assert all("CPU" in op.device for op in operations if op.type not in ("Const", "ReadVariableOp"))
-    products = [op for op in signatures["score"].graph.get_operations() if op.type == "MatMul"]
-    assert products and all("GPU" in op.device for op in products)
-
-
 def test_halves_of_a_bfloat16_ranker_are_float32_and_lose_nothing(servable: Servable) -> None:
     spec = parse_spec(SPEC)
     ranker = build_ranker(spec, RankerConfig("dcnv2", precision="mixed_bfloat16"), dummy_batch(spec))
