@@ -81,6 +81,7 @@ setup(
             "cvr-export = tools.cli:export",
             "cvr-gbdt-baseline = tools.cli:gbdt_baseline",
             "cvr-inspect-lists = tools.cli:inspect_lists",
+            "cvr-load-test = tools.cli:load_test",
             "cvr-make-logs = tools.cli:make_logs",
             "cvr-rank-by = tools.cli:rank_by",
             "cvr-serve = tools.cli:serve",

@@ -59,6 +59,11 @@ def inspect_lists() -> None:
     _run("tools.inspect_lists")
 
 
+def load_test() -> None:
+    """Open-loop load on a served model: latency, and peaks within a limit: `tools.load_test`."""
+    _run("tools.load_test")
+
+
 def make_logs() -> None:
     """Synthetic search logs with a planted truth: `tools.make_logs`."""
     _run("tools.make_logs")
