@@ -137,10 +137,14 @@ def load_run(folder: str | Path) -> Run:
     return Run(Path(folder), info, load_spec(Path(folder) / SPEC_FILE))
 
 
-def load_ranker(folder: str | Path) -> tuple[Ranker, Run]:
-    """A finished run's ranker with the weights of its chosen checkpoint. Raises CvrError when they do not fit."""
+def load_ranker(folder: str | Path, precision: str | None = None) -> tuple[Ranker, Run]:
+    """A finished run's ranker with the weights of its chosen checkpoint, computing in the run's precision or another.
+
+    Raises CvrError when they do not fit.
+    """
     run = load_run(folder)
-    ranker = build_ranker(run.spec, run.config, dummy_batch(run.spec))
+    config = run.config if precision is None else dataclasses.replace(run.config, precision=precision)
+    ranker = build_ranker(run.spec, config, dummy_batch(run.spec))
     try:
         status = tf.train.Checkpoint(model=ranker).read(run.checkpoint)
         status.assert_existing_objects_matched()
