@@ -113,14 +113,14 @@ class Servable:
         self.check_names(signature, inputs)
         found = self._find(signature)
         fed = [_fitting(name, inputs[name], info) for name, info in found.inputs.items()]
-        return dict(zip(found.outputs, found.call(*fed), strict=True))
+        return _answer(found, fed)
 
     def run_protos(self, signature: str, protos: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Like `run`, from TensorProtos."""
         self.check_names(signature, protos)
         found = self._find(signature)
         fed = [tensors.decode(name, protos[name], info.dtype, info.shape) for name, info in found.inputs.items()]
-        return dict(zip(found.outputs, found.call(*fed), strict=True))
+        return _answer(found, fed)
 
     def _find(self, signature: str) -> _Signature:
         if signature not in self._signatures:
@@ -133,6 +133,23 @@ class Servable:
             feed=[definition.inputs[name].name for name in inputs], fetch=[definition.outputs[name].name for name in outputs]
         )
         return _Signature(inputs, outputs, self._session._make_callable_from_options(options))
+
+
+def _answer(signature: _Signature, fed: list[np.ndarray]) -> dict[str, np.ndarray]:
+    try:
+        return dict(zip(signature.outputs, signature.call(*fed), strict=True))
+    except UnicodeDecodeError as error:  # the graph's message quotes bytes of the request, and TensorFlow cannot raise it
+        raise _naming(signature, tf.errors.InvalidArgumentError(None, None, error.object.decode("utf-8", "replace"))) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise _naming(signature, error) from error
+
+
+def _naming(signature: _Signature, error: tf.errors.InvalidArgumentError) -> tf.errors.InvalidArgumentError:
+    """Kernels do not know which input their values came from, but one input leaves no choice."""
+    message = graph_message(error)
+    if len(signature.inputs) == 1 and (name := next(iter(signature.inputs))) not in message:
+        message = f"input {name}: {message}"
+    return tf.errors.InvalidArgumentError(None, None, message)
 
 
 def _fitting(name: str, values: np.ndarray, info: TensorInfo) -> np.ndarray:
