@@ -203,6 +203,11 @@ def test_packing_across_chunks() -> None:
     assert _groups(lengths, Budget(40, 12)) == _greedy(lengths, Budget(40, 12))
 
 
+def test_a_group_for_every_list() -> None:
+    """The most groups that a call can cut: as many as lists wait."""
+    assert _groups([5] * 300, Budget(items=5, lists=3)) == [[number] for number in range(300)]
+
+
 def test_a_list_longer_than_the_budget_is_an_error() -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="longer than --batch_items"):
         _groups([2, 9], Budget(items=8, lists=4))
