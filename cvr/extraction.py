@@ -112,20 +112,37 @@ class Extraction(tf.keras.layers.Layer):
 
     def call(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """A batch (see `cvr.data`) -> (context `[B, Dc]`, items `[N, Di]`)."""
-        derived = DerivedFeatures(self.spec, batch)
         one = tf.ones_like(batch["list_size"], self.compute_dtype)[:, None]
         parts: dict[str, list[tf.Tensor]] = {"context": [one], "item": []}
-        for level, layer in self.numericals.items():
-            parts[level].append(layer(self.raw_numericals(batch, level, derived)))
-        for feature in self.spec.features.values():
-            if feature.kind == "sequence":
-                level, vector = self._history(feature, batch, derived)
-                parts[level].append(vector)
-            elif feature.kind != "numerical":
-                parts[feature.level].append(self._embed(feature, batch, derived))
+        for level, vector, _ in self._vectors(batch):
+            parts[level].append(vector)
         if not parts["item"]:
             raise ValueError(f"spec {self.spec.dataset!r} has no item feature: all items of a list would get one score")
         return tf.concat(parts["context"], axis=1), tf.concat(parts["item"], axis=1)
+
+    def columns(self, batch: Batch) -> dict[str, tuple[str, list[int]]]:
+        """Which columns of `call`'s vectors each feature makes, by its name: (context or item, their places)."""
+        found, width = {}, {"context": 1, "item": 0}
+        for level, vector, owners in self._vectors(batch):
+            found.update({name: (level, [width[level] + place for place in places]) for name, places in owners.items()})
+            width[level] += vector.shape[1]
+        return found
+
+    def _vectors(self, batch: Batch) -> list[tuple[str, tf.Tensor, dict[str, list[int]]]]:
+        """The parts of `call`'s vectors in their order: (level, part, places in it by feature)."""
+        derived = DerivedFeatures(self.spec, batch)
+        found: list[tuple[str, tf.Tensor, dict[str, list[int]]]] = []
+        for level, layer in self.numericals.items():
+            found.append((level, layer(self.raw_numericals(batch, level, derived)), layer.columns))
+        for feature in self.spec.features.values():
+            if feature.kind == "numerical":
+                continue
+            if feature.kind == "sequence":
+                level, vector = self._history(feature, batch, derived)
+            else:
+                level, vector = feature.level, self._embed(feature, batch, derived)
+            found.append((level, vector, {feature.name: list(range(vector.shape[1]))}))
+        return found
 
     def _table(self, feature: Feature) -> tuple[IdEmbedding, dict[str, str | tuple[str, ...]]]:
         """The table that a feature looks up in, and the options of its look-ups."""

@@ -45,6 +45,12 @@ class NumericalFeatures(tf.keras.layers.Layer):
         """W: transforms of all columns, and two indicators per column."""
         return sum(len(chosen) + 2 for _, chosen in self._columns)
 
+    @property
+    def columns(self) -> dict[str, list[int]]:
+        """Places in the output of each feature's transforms and indicators, by its name."""
+        owners = [place for places in self._index.values() for place in places] + 2 * list(range(len(self._columns)))
+        return {name: [at for at, owner in enumerate(owners) if owner == place] for place, name in enumerate(self.names)}
+
     def build(self, input_shape: tf.TensorShape) -> None:
         """Makes the statistics [4, C]: mean 0 and std 1 until `set_statistics`."""
         count = len(self._columns)

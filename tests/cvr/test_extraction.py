@@ -126,3 +126,28 @@ def test_a_spec_without_item_features_cannot_rank() -> None:
     )
     with pytest.raises(ValueError, match="no item feature: all items of a list would get one score"):
         Extraction(spec)(dummy_batch(spec))
+
+
+def test_columns_say_which_feature_makes_what() -> None:
+    """Each column has one owner, but the constant one; what changes with a feature's input is its own and of what derives from it."""
+    spec = tiny_spec()
+    extraction, batch = _build(spec), batch_of(spec, random_columns(spec, 30))
+    columns, before = extraction.columns(batch), extraction(batch)
+    for place, (level, first) in enumerate((("context", 1), ("item", 0))):
+        owned = sorted(at for where, places in columns.values() if where == level for at in places)
+        assert owned == list(range(first, before[place].shape[1]))
+    changes = {"cat/device": {"device"}, "ragged/tags/values": {"tags"}, "seq/bought/item": {"bought"}}
+    for key, owners in changes.items():
+        _check_owners(extraction, batch, {**batch, key: batch[key] + 1}, columns, owners)
+    price = records.Layout.of(spec).item_num.index("price")
+    numbers = batch["item_num"].numpy()
+    numbers[:, price] = numbers[::-1, price]
+    _check_owners(extraction, batch, {**batch, "item_num": tf.constant(numbers)}, columns, {"price", "price_rank"})
+
+
+def _check_owners(extraction: Extraction, before: Batch, after: Batch, columns: dict, owners: set[str]) -> None:
+    changed = set()
+    for level, old, new in zip(("context", "item"), extraction(before), extraction(after), strict=True):
+        moved = np.flatnonzero(np.any(old.numpy() != new.numpy(), axis=0))
+        changed |= {next(n for n, (where, places) in columns.items() if where == level and at in places) for at in moved}
+    assert changed == owners
