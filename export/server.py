@@ -40,6 +40,8 @@ _SERVICES = tuple(
 )
 _SPARE_THREADS = 16
 """For calls that are refused at once and those that compute nothing; reflection may hold half of them."""
+_SETTLE_SECONDS = 0.05
+"""Calls that came just before the end have reached their thread after it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Server:
 
         Raises CvrError when nothing can be loaded or the address is taken.
         """
-        self.models, self.capacity = models, capacity
+        self.models = models
         self.admission = Admission(capacity)
         self.metrics = Metrics(models, lambda: self.admission.in_flight)
         self.watcher: Watcher | None = None
@@ -75,7 +77,8 @@ class Server:
         if watching:
             self.watcher = Watcher(models, watching.source, watching.load, self.metrics, watching.seconds)
             self._seconds, roots = watching.seconds, (watching.source.base, *watching.roots)
-        self._server = _grpc_server(capacity)
+        self._calls = _Calls()
+        self._server = _grpc_server(capacity, self._calls)
         self.health = health.HealthServicer()
         self._add_services(roots)
         self.port = _bind(self._server, address, credentials)
@@ -101,7 +104,10 @@ class Server:
         """Says NOT_SERVING to health checks; after `drain` seconds refuses new requests, lets running ones end within `grace`, returns."""
         self.health.enter_graceful_shutdown()
         time.sleep(drain)
-        self._server.stop(grace).wait()
+        self._server.stop(grace)
+        time.sleep(_SETTLE_SECONDS)
+        self._calls.wait_for_none(grace)
+        self._server.stop(0.0).wait()
         if self.watcher:
             self.watcher.stop()
         self.metrics.close()
@@ -114,7 +120,7 @@ def load_models(base: str, name: str) -> Models:
     return models
 
 
-def _grpc_server(capacity: Capacity) -> grpc.Server:
+def _grpc_server(capacity: Capacity, calls: _Calls) -> grpc.Server:
     size = capacity.message_mb << 20
     options = [
         ("grpc.so_reuseport", 0),  # otherwise a second server would share the port without an error
@@ -122,7 +128,7 @@ def _grpc_server(capacity: Capacity) -> grpc.Server:
         ("grpc.max_send_message_length", size),
     ]
     pool = futures.ThreadPoolExecutor(capacity.in_flight + _SPARE_THREADS, thread_name_prefix="rpc")
-    return grpc.server(pool, options=options, interceptors=[_Readable()])
+    return grpc.server(pool, options=options, interceptors=[calls])
 
 
 def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None) -> int:
@@ -135,11 +141,28 @@ def _bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials
     return port
 
 
-class _Readable(grpc.ServerInterceptor):
-    """Bytes that are no message of the method's type get INVALID_ARGUMENT; gRPC alone would answer INTERNAL."""
+class _Calls(grpc.ServerInterceptor):
+    """Unary calls: counts those that are open, and answers INVALID_ARGUMENT to bytes that are no message of the method's type.
+
+    gRPC alone would answer INTERNAL, and count streams too, which health checks keep open until the server ends them.
+    """
+
+    def __init__(self) -> None:
+        self._open = 0
+        self._changed = threading.Condition()
+
+    def wait_for_none(self, seconds: float) -> None:
+        """Returns when no call is open, or after `seconds`."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open, seconds)
+
+    def _count(self, change: int) -> None:
+        with self._changed:
+            self._open += change
+            self._changed.notify_all()
 
     def intercept_service(self, continuation: Callable[[Any], Any], handler_call_details: Any) -> Any:
-        """The method's handler with a reader that gives the error on."""
+        """The method's handler, counted, with a reader that gives the error on."""
         handler = continuation(handler_call_details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -152,6 +175,9 @@ class _Readable(grpc.ServerInterceptor):
                 return error
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            self._count(1)
+            if not context.add_callback(lambda: self._count(-1)):  # False: the call has ended
+                self._count(-1)
             if isinstance(request, Exception):
                 text = f"the request is no message that {method} takes: {request}"
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, text[:MOST_CHARACTERS])
