@@ -58,7 +58,7 @@ setup(
     extras_require={
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
-        # Peers that tests compare layers with; not in constraints.txt, which would pin PyTorch's GPU build.
+        # A peer that tests compare layers with and tools.benchmarks.train is timed beside; not in constraints.txt, which would pin PyTorch's GPU build.
         "peers": ["torch>=2.2"],
         "bench": ["duckdb>=1.1", "polars>=1.8"],
         # Runs exported XLA programs (tools.benchmarks.run_hlo); not in constraints.txt, because a GPU needs its own build.
@@ -75,6 +75,7 @@ setup(
             "cvr-build-lists = tools.cli:build_lists",
             "cvr-calibrate = tools.cli:calibrate",
             "cvr-compare = tools.cli:compare",
+            "cvr-conformance = tools.cli:conformance",
             "cvr-demo = tools.cli:demo",
             "cvr-describe = tools.cli:describe",
             "cvr-evaluate = tools.cli:evaluate",

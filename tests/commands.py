@@ -7,13 +7,13 @@ from types import ModuleType
 from absl import flags
 
 
-def run_main(module: ModuleType, *arguments: str) -> None:
-    """`python -m <module> <arguments>`; errors for users are raised as CvrError."""
+def run_main(module: ModuleType, *arguments: str) -> int:
+    """`python -m <module> <arguments>`; gives its exit code; errors for users are raised as CvrError."""
     before = set(flags.FLAGS)
     try:
         module.define_flags()
         flags.FLAGS([module.__name__, *arguments])
-        module.main([module.__name__])
+        return module.main([module.__name__]) or 0
     finally:
         for name in set(flags.FLAGS) - before:
             delattr(flags.FLAGS, name)

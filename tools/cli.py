@@ -29,6 +29,11 @@ def compare() -> None:
     _run("tools.compare")
 
 
+def conformance() -> None:
+    """What a server of an exported model must do, checked over gRPC: `export.conformance`."""
+    _run("export.conformance")
+
+
 def demo() -> None:
     """The whole way, logs to a served model and a report: `tools.demo`."""
     _run("tools.demo")

@@ -16,14 +16,18 @@ from export.client import stubs
 
 Before = Callable[[str, Any, int], tuple[grpc.StatusCode, str] | None]
 After = Callable[[str, Any, Any], Any]
+Caught = Callable[[str, Any, grpc.RpcError], Any]
 
 
 class Proxy(prediction_service_pb2_grpc.PredictionServiceServicer, model_service_pb2_grpc.ModelServiceServicer):
-    """`before(method, request, number of the call)` may refuse a call; `after(method, request, answer)` may change its answer."""
+    """`before(method, request, number)` may change or refuse a call; `after(method, request, answer)` may change its answer.
 
-    def __init__(self, target: str, before: Before | None = None, after: After | None = None) -> None:
+    `caught(method, request, error)` gives an answer in place of the real server's error, or None to pass it on.
+    """
+
+    def __init__(self, target: str, before: Before | None = None, after: After | None = None, caught: Caught | None = None) -> None:
         self._channel = grpc.insecure_channel(target)
-        self._stubs, self._before, self._after = stubs(self._channel), before, after
+        self._stubs, self._before, self._after, self._caught = stubs(self._channel), before, after, caught
         self._lock = threading.Lock()
         self.counts: Counter[str] = Counter()
         self.requests: list[Any] = []
@@ -40,7 +44,10 @@ class Proxy(prediction_service_pb2_grpc.PredictionServiceServicer, model_service
         try:
             answer = self._stubs[method](request, timeout=60)
         except grpc.RpcError as error:
-            context.abort(error.code(), error.details())
+            instead = self._caught(method, request, error) if self._caught else None
+            if instead is None:
+                context.abort(error.code(), error.details())
+            return instead
         return answer if self._after is None else self._after(method, request, answer)
 
     def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
