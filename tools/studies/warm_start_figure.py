@@ -9,7 +9,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pipelines.validation.figures import FAINT, INK, SOFT, STYLE, WIDTH, colour_of
+from pipelines.validation.figures import FAINT, SOFT, STYLE, WIDTH, colour_of, named_below
 from tools.comparison.table import Row
 
 
@@ -22,7 +22,8 @@ def write_figure(arms: Mapping[str, Row], chain: Mapping[str, Sequence[Row]], ma
         right.axhspan(-margin, margin, color=FAINT, alpha=0.6, linewidth=0, zorder=0)
         _draw_arms(left, arms)
         _draw_chain(right, chain)
-        figure.supxlabel(f"mAP with 95 % intervals over lists and seeds; grey: within ±{margin:g}", size=9, color=SOFT)
+        left.set_xlabel(f"difference in mAP to scratch, 95 % interval; grey: within ±{margin:g}")
+        named_below(figure, [right])
         figure.savefig(path)
 
 
@@ -34,13 +35,11 @@ def _draw_arms(ax: Axes, arms: Mapping[str, Row]) -> None:
     for place, row in enumerate(arms.values()):
         reach = [[side] for side in _reach(row)]
         ax.errorbar(row.found.difference, place, xerr=reach, fmt="o", markersize=4.5, linewidth=1.6, capsize=2.5, color=colour_of(0))
-        note = f"{row.found.difference:+.4f}"
-        ax.annotate(note, (row.found.difference, place), (0, 7), textcoords="offset points", ha="center", size=8.5, color=INK)
     ax.axvline(0, color=SOFT, linewidth=1)
-    ax.set_yticks(range(len(arms)), [*arms])
+    ax.set_yticks(range(len(arms)), [f"{label}\n{row.found.difference:+.4f}" for label, row in arms.items()])
     ax.set_ylim(len(arms) - 0.5, -0.6)
     ax.margins(x=0.12)
-    ax.set_title("One launch: difference to scratch")
+    ax.set_title("One launch")
     ax.grid(axis="x")
     ax.set_axisbelow(True)
 
@@ -54,7 +53,7 @@ def _draw_chain(ax: Axes, chain: Mapping[str, Sequence[Row]]) -> None:
     ax.axhline(0, color=SOFT, linewidth=1)
     ax.set_xticks(range(1, max(map(len, chain.values())) + 1))
     ax.set_xlabel("launch")
-    ax.set_title("A chain of launches: difference to scratch")
+    ax.set_ylabel("difference in mAP to scratch")
+    ax.set_title("A chain of launches")
     ax.grid(axis="y")
     ax.set_axisbelow(True)
-    ax.legend(loc="best", fontsize=9)
