@@ -89,8 +89,8 @@ class Subject:
 
 
 def compare_all(subject: Subject, serialized: Sequence[bytes], searches: Sequence[Search]) -> list[Difference]:
-    """All checks, in the order in which a failure is best looked for."""
-    found = [*_compare_lists(subject, serialized), *_compare_requests(subject, searches)]
+    """All checks, in the order in which a failure is best looked for; without lists only those of raw requests."""
+    found = [*(_compare_lists(subject, serialized) if serialized else ()), *_compare_requests(subject, searches)]
     return found if subject.calibration is None else [*found, compare_probabilities(subject, subject.calibration, serialized, searches)]
 
 
@@ -145,8 +145,8 @@ def compare_probabilities(
 ) -> Difference:
     """Served probabilities against `cvr.calibration` on the logits that were served with them, by every signature that gives any."""
     client, infos = subject.client, subject.servable.inputs(DEFAULT_SIGNATURE)
-    stored = client.predict({EXAMPLES: np.array(serialized, object)}, "score_lists")
-    answers = [(stored, stored[LIST_SIZE])]
+    stored = client.predict({EXAMPLES: np.array(serialized, object)}, "score_lists") if serialized else None
+    answers = [(stored, stored[LIST_SIZE])] if stored else []
     for search in searches:
         request, length = to_arrays(search, infos), np.array([len(search.items)])
         answers += [(client.predict(request), length), (client.predict(client.predict(request, "preprocess"), "score"), length)]

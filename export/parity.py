@@ -10,8 +10,7 @@ server at that address is asked for that version.
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,13 @@ from cvr.calibration import Calibration, load_calibration
 from cvr.errors import CvrError, run_main
 from cvr.manifest import publish_json
 from cvr.runs import load_ranker
-from export.checks import Subject, compare_all, report, table
-from export.client import Client
-from export.example import example_search
+from export.checks import report, table
 from export.extras import about
+from export.gate import Gate, stated_tolerance
 from export.lists import read_lists
 from export.saved_model import run_folder
 from export.servable import Servable
-from export.server import Server
-from export.services import Models
+from export.storage import Storage
 from export.versions import newest
 
 FLAGS = flags.FLAGS
@@ -43,25 +40,11 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "test", "Split whose first lists are compared.")
     flags.DEFINE_integer("num_lists", 64, "How many lists.", lower_bound=1)
     flags.DEFINE_integer("num_requests", 16, "How many made-up raw requests.", lower_bound=1)
-    flags.DEFINE_float("tolerance", 1e-5, "Largest absolute difference of a logit that passes.", lower_bound=0.0)
+    tolerance = "Largest absolute difference of a logit that passes; 1e-5, or what the export of rounded weights stated."
+    flags.DEFINE_float("tolerance", None, tolerance, lower_bound=0.0)
     flags.DEFINE_string("target", None, "host:port of a running server; a local one is started otherwise.")
     flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
     flags.DEFINE_string("output", None, "Where the report goes; parity.json in the base folder of versions otherwise.")
-
-
-@contextlib.contextmanager
-def _client(servable: Servable, target: str | None) -> Iterator[Client]:
-    server = None
-    if target is None:
-        server = Server(Models(FLAGS.model_name, {servable.version: servable}))
-        server.start()
-        target = f"127.0.0.1:{server.port}"
-    try:
-        with Client(target, FLAGS.model_name, servable.version, timeout=60.0) as client:
-            yield client
-    finally:
-        if server is not None:
-            server.stop()
 
 
 def check_calibration(folder: Path, exported: dict[str, Any], calibration: Calibration | None) -> None:
@@ -83,19 +66,22 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError(f"{folder} was exported with feature spec {exported['spec_fingerprint']}, the run has {run.spec.fingerprint}")
     calibration = load_calibration(run.folder, run.info["checkpoint"])
     check_calibration(folder, exported, calibration)
+    storage = Storage(**exported["storage"]) if "storage" in exported else Storage()
+    stated = exported.get("parity", {}).get("tolerance") if not storage.exact else None
+    tolerance = stated_tolerance(storage, FLAGS.tolerance if FLAGS.tolerance is not None else stated)
     lists = read_lists(FLAGS.lists, FLAGS.split, FLAGS.num_lists, run.spec)
-    searches = [example_search(run.spec, items=1 + 3 * seed, seed=seed, gaps=0.1) for seed in range(FLAGS.num_requests)]
     servable = Servable(folder)
-    with _client(servable, FLAGS.target) as client:
-        differences = compare_all(Subject(run.spec, ranker, servable, client, calibration), lists.records, searches)
-    result = report(differences, FLAGS.tolerance)
+    gate = Gate(run, ranker, lists.records, FLAGS.num_requests, tolerance, storage)
+    differences = gate.compare(servable, FLAGS.target, FLAGS.model_name)
+    result = report(differences, tolerance)
     context = {"version": servable.version, "lists": len(lists.records), "split": FLAGS.split, "target": FLAGS.target or "local"}
     output = Path(FLAGS.output) if FLAGS.output else folder.parent / "parity.json"
     output = output if result["passed"] else output.with_suffix(".failed.json")
     output.parent.mkdir(parents=True, exist_ok=True)
     publish_json(output, {**context, **result})
-    print(table(differences, FLAGS.tolerance))
-    print(f"largest difference {result['max_abs_diff']:.2e}, tolerance {FLAGS.tolerance:.0e}; written to {output}")
+    print(table(differences, tolerance))
+    rounded = "" if storage.exact else f" (tables stored as {storage.tables}, weights as {storage.weights})"
+    print(f"largest difference {result['max_abs_diff']:.2e}, tolerance {tolerance:.0e}{rounded}; written to {output}")
     return 0 if result["passed"] else 1
 
 

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from cvr.runs import RUN_FILE, SPEC_FILE, Run, versions
 from cvr.schema import FeatureSpec
 from export.batching import Batching
 from export.example import example_search
-from export.extras import EXAMPLE_FILE, EXTRA, MODEL_FILE, PARITY_FILE, WARMUP_FILE
+from export.extras import EXAMPLE_FILE, EXTRA, MODEL_FILE, PARITY_FILE, QUANTISATION_FILE, WARMUP_FILE
 from export.inputs import request_inputs
 from export.placement import pin_variables
 from export.prediction_log import predict_request
@@ -29,6 +29,7 @@ from export.request import to_arrays
 from export.selfcheck import TOLERANCE, write_expected
 from export.servable import DEFAULT_SIGNATURE, Servable, hush_dotted_names
 from export.signatures import EXAMPLES, ServedRanker, ServingModule
+from export.storage import Storage
 from export.versions import publish
 from export.warmup import spread, warmup_requests, write_requests
 
@@ -45,16 +46,36 @@ def run_folder(path: str | Path) -> Path:
     raise CvrError(f"no {RUN_FILE} in {path} or {path}/model; train a model first: python -m cvr.train --output={path}/model ...")
 
 
-def save_version(
-    run: Run, ranker: ServedRanker, base: Path, version: int, batching: Batching, lists: Sequence[bytes] = ()
-) -> Path:
-    """Writes and publishes one version; gives its folder. A run with a calibration gets probabilities.
+@dataclasses.dataclass(frozen=True)
+class Release:
+    """What a version is given besides its model.
 
-    `lists` are records of the run's spec: their lengths and some of themselves become warm-up requests. Raises CvrError as
-    `export.versions.publish` and `cvr.calibration.load_calibration` do.
+    `lists`: records of the run's spec, whose lengths and first ones become warm-up requests. `tables`: cpu or gpu. `storage`: how the
+    ranker's weights were converted, and `quantisation` what that does (`export.quantisation`). `gate`: holds the version, before it is
+    published, against the checkpoint; gives what model.json tells of it and raises CvrError where it fails.
+    """
+
+    lists: Sequence[bytes] = ()
+    tables: str = "cpu"
+    storage: Storage = Storage()  # noqa: RUF009 - frozen
+    quantisation: dict[str, Any] | None = None
+    gate: Callable[[Servable], dict[str, Any]] | None = None
+
+
+def save_version(
+    run: Run,
+    ranker: ServedRanker,
+    base: Path,
+    version: int,
+    batching: Batching,
+    release: Release = Release(),  # noqa: B008 - frozen
+) -> Path:
+    """Writes, checks and publishes one version; gives its folder. A run with a calibration gets probabilities.
+
+    Raises CvrError as `release.gate`, `export.versions.publish` and `cvr.calibration.load_calibration` do; then nothing is published.
     """
     calibration = load_calibration(run.folder, run.info["checkpoint"])
-    module = ServingModule(run.spec, ranker, batching, calibration)
+    module = ServingModule(run.spec, ranker, batching, calibration, release.tables)
     hush_dotted_names()
 
     def write(folder: Path) -> None:
@@ -65,13 +86,26 @@ def save_version(
         extra.mkdir()
         (extra / SPEC_FILE).write_bytes((run.folder / SPEC_FILE).read_bytes())
         (extra / EXAMPLE_FILE).write_text(example_search(run.spec).to_json(), encoding="utf-8")
+        if release.quantisation is not None:
+            _write_json(extra / QUANTISATION_FILE, release.quantisation)
         with contextlib.closing(Servable(folder)) as servable:
-            _write_requests(run.spec, servable, batching, lists)
-        parity = {"parity": {"selfcheck_tolerance": TOLERANCE}}
-        about = _describe(run, ranker, version, batching, signatures) | _calibrated(calibration) | parity
-        (extra / MODEL_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+            _write_requests(run.spec, servable, batching, release.lists)
+            verdict = release.gate(servable) if release.gate else {}
+        about = _describe(run, ranker, version, batching, signatures) | _calibrated(calibration)
+        storage = {"tables_on": release.tables, "storage": dataclasses.asdict(release.storage)}
+        _write_json(extra / MODEL_FILE, about | storage | {"parity": _parity(release, verdict)})
 
     return publish(base, version, write)
+
+
+def _parity(release: Release, verdict: dict[str, Any]) -> dict[str, Any]:
+    """The gate's verdict; products in bfloat16 may round otherwise on another processor, so a server allows for as much as the gate."""
+    limit = max(TOLERANCE, verdict.get("tolerance", 0.0)) if release.storage.precision else TOLERANCE
+    return {"checked": release.gate is not None, "selfcheck_tolerance": limit, **verdict}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_requests(spec: FeatureSpec, servable: Servable, batching: Batching, lists: Sequence[bytes]) -> None:

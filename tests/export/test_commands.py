@@ -18,6 +18,7 @@ from absl import flags
 
 from cvr.errors import CvrError
 from export import client, parity, save
+from export.extras import about
 from export.request import Search
 from export.versions import published
 from tests.conftest import ROOT
@@ -56,8 +57,12 @@ def _example(exported: Exported) -> Path:
 
 def test_save_then_parity(run: Run, exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = exported.run.folder.parent
-    assert run(save, f"--run={folder}", f"--output={tmp_path}", "--allowed_batch_sizes=8,32") == 0
-    assert "version 1 of tiny" in capsys.readouterr().out
+    chosen = ("--allowed_batch_sizes=8,32", f"--lists={exported.lists}", "--split=test", "--num_lists=2", "--num_requests=1")
+    assert run(save, f"--run={folder}", f"--output={tmp_path}", *chosen) == 0
+    said = capsys.readouterr().out
+    assert "version 1 of tiny" in said and "ok    SavedModel = checkpoint" in said and "models.config" in said
+    told = about(tmp_path / "1")["parity"]
+    assert told["checked"] and told["passed"] and told["lists"] == 2 and told["max_abs_diff"] <= 1e-5 and len(told["checks"]) == 9
     arguments = (f"--run={folder}", f"--export={tmp_path}", f"--lists={exported.lists}", "--num_lists=6", "--num_requests=3")
     assert run(parity, *arguments) == 0
     assert "gRPC = checkpoint" in capsys.readouterr().out
