@@ -53,18 +53,18 @@ def _mark(ax: Axes, limit: float) -> None:
     ax.text(0.995, limit, f"{limit:g} ms", transform=ax.get_yaxis_transform(), ha="right", va="bottom", color=SOFT, size=9)
 
 
-def peak_plot(path: Path, lines: Mapping[str, Line], title: str, xlabel: str = "batch timeout, ms") -> None:
-    """Peak items a second over the batch timeout, a line per limit."""
+def peak_plot(path: Path, lines: Mapping[str, Line], title: str, ylabel: str = "peak items/s") -> None:
+    """A line per name over the batch timeout, such as the peak within each limit."""
 
     def draw(ax: Axes) -> None:
         for place, (name, points) in enumerate(lines.items()):
             x, y = zip(*sorted(points), strict=True)
-            style = {"linestyle": (0, (4, 3)), "zorder": 3} if place else {}  # lines may lie upon each other
-            ax.plot(x, y, marker="o", color=colour_of(place), markersize=6 - 2 * min(place, 2), linewidth=1.6, label=name, **style)
+            style = (0, (4, 3)) if place else "solid"  # lines may lie upon each other
+            ax.plot(x, y, marker="o", linestyle=style, color=colour_of(place), markersize=6 - 2 * min(place, 2), linewidth=1.6, label=name)
         ax.set_ylim(bottom=0)
         ax.set_title(title)
-        ax.set_xlabel(xlabel)
-        ax.set_ylabel("peak items/s")
+        ax.set_xlabel("batch timeout, ms")
+        ax.set_ylabel(ylabel)
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
 
     save(path, 3.4, [draw])

@@ -77,15 +77,31 @@ def batch_functions(model: saved_model_pb2.SavedModel) -> Iterator[Any]:
             yield from (node for node in nodes if node.op == "BatchFunction")
 
 
+def define_batching_flags() -> None:
+    """The flags of `batching_of_flags`."""
+    flags.DEFINE_list("allowed_batch_sizes", None, "Rows a batch is padded up to; the last is the largest.")
+    flags.DEFINE_float("batch_timeout_ms", None, "How long an unfilled batch waits for more rows.")
+    flags.DEFINE_integer("batch_threads", None, "Batches computed at a time.")
+    flags.DEFINE_integer("max_enqueued_batches", None, "Batches that may wait before requests are refused.")
+
+
+def batching_of_flags(before: Batching) -> Batching:
+    """A batching with what the flags give in place of its own. Raises CvrError."""
+    given = {
+        "allowed_sizes": None if FLAGS.allowed_batch_sizes is None else sizes_of(FLAGS.allowed_batch_sizes),
+        "timeout_ms": FLAGS.batch_timeout_ms,
+        "threads": FLAGS.batch_threads,
+        "max_enqueued": FLAGS.max_enqueued_batches,
+    }
+    return dataclasses.replace(before, **{name: value for name, value in given.items() if value is not None})
+
+
 def define_flags() -> None:
     """The command's flags; batching that is not given stays as it is."""
     flags.DEFINE_string("export", None, "Base folder of versions (the newest is copied) or a version folder.", required=True)
     flags.DEFINE_string("output", None, "Base folder for the copy.", required=True)
     flags.DEFINE_string("version", None, "Its version; the highest one there plus 1 if not given.")
-    flags.DEFINE_list("allowed_batch_sizes", None, "Rows a batch is padded up to; the last is the largest.")
-    flags.DEFINE_float("batch_timeout_ms", None, "How long an unfilled batch waits for more rows.")
-    flags.DEFINE_integer("batch_threads", None, "Batches computed at a time.")
-    flags.DEFINE_integer("max_enqueued_batches", None, "Batches that may wait before requests are refused.")
+    define_batching_flags()
 
 
 def sizes_of(texts: Sequence[str]) -> tuple[int, ...]:
@@ -100,13 +116,7 @@ def main(argv: Sequence[str]) -> int:
     """Copies a version and says where it is."""
     del argv
     folder, base = newest(FLAGS.export), Path(FLAGS.output)
-    given = {
-        "allowed_sizes": None if FLAGS.allowed_batch_sizes is None else sizes_of(FLAGS.allowed_batch_sizes),
-        "timeout_ms": FLAGS.batch_timeout_ms,
-        "threads": FLAGS.batch_threads,
-        "max_enqueued": FLAGS.max_enqueued_batches,
-    }
-    chosen = dataclasses.replace(batching_of(folder), **{name: value for name, value in given.items() if value is not None})
+    chosen = batching_of_flags(batching_of(folder))
     made = rebatch(folder, base, choose_version(base, FLAGS.version), chosen)
     print(f"{made}: {chosen}")
     return 0
