@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cvr.errors import CvrError
+from tools.benchmarks import train_peer_report
 from tools.benchmarks.goals import Goal
 from tools.benchmarks.summary import Spread
 from tools.benchmarks.tables import goal_rows, spread, table
@@ -28,7 +29,7 @@ def goals(timings: Sequence[Timing]) -> list[Goal]:
     """What is wanted of MaskNet at the paper's cross widths; medians of the turns."""
     found = {(t.backbone, t.size, t.precision): t for t in timings}
     wanted = []
-    for precision in dict.fromkeys(t.precision for t in timings):
+    for precision in dict.fromkeys(t.precision for t in timings if t.backbone == "masknet"):
         for size, share in _PRODUCTS.items():
             timing = found.get(("masknet", size, precision))
             reached = 100 * timing.share("products", "full").median if timing else None
@@ -38,6 +39,12 @@ def goals(timings: Sequence[Timing]) -> list[Goal]:
             around = 100 * timing.around.median if timing else None
             wanted.append(Goal(f"MaskNet {size} {precision}: embeddings and optimizers", "<=", _AROUND, "%", around))
     return wanted
+
+
+def all_goals(found: Mapping[str, Any]) -> list[Goal]:
+    """Those of all parts that a report has."""
+    peers = train_peer_report.goals(train_peer_report.variants_of(found), train_peer_report.dense_of(found))
+    return [*goals(timings_of(found)), *peers]
 
 
 def timings_of(found: Mapping[str, Any]) -> list[Timing]:
@@ -83,12 +90,14 @@ def slow_rows(timings: Sequence[Timing]) -> list[Sequence[str]]:
 def described(found: Mapping[str, Any]) -> str:
     """Where and how a report was measured."""
     on, made = found["machine"], found["settings"]
+    known = found["versions"] | ({"torch": found["torch"]["version"]} if "version" in found["torch"] else {})
     return "\n".join((
         f"{found['created']}, {on['processor']}, {made['threads']} threads, {on['memory_gib']} GiB; "
         f"load average before {found['load']:.1f}.",
-        ", ".join(f"{name} {version}" for name, version in found["versions"].items()) + ".",
+        ", ".join(f"{name} {version}" for name, version in known.items()) + ".",
         f"{made['lists']} lists of 32 items a step, head {made['experts']} x {made['expert_width']}, table of items {made['rows']:,} x "
-        f"{made['dim']}; medians (least-greatest) of {made['repeats']} turns of up to {made['steps']} steps.",
+        f"{made['dim']}; medians (least-greatest) of {made['repeats']} turns of up to {made['steps']} steps; "
+        f"peak of the process {found['peak_gib']} GiB.",
     ))  # fmt: skip
 
 
@@ -98,7 +107,8 @@ def shown(found: Mapping[str, Any], markdown: bool, products: bool) -> str:
     parts = [described(found), table(CELL_HEAD, cell_rows(timings), markdown)] if timings else [described(found)]
     if products and timings:
         parts.append(table(SLOW_HEAD, slow_rows(timings), markdown))
-    parts.append(table(("goal", "wanted", "reached", ""), goal_rows(goals(timings)), markdown))
+    parts += train_peer_report.tables(found, markdown)
+    parts.append(table(("goal", "wanted", "reached", ""), goal_rows(all_goals(found)), markdown))
     return "\n\n".join(parts)
 
 

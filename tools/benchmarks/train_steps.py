@@ -162,7 +162,7 @@ def _once(step: Step) -> float:
     return time.perf_counter() - started
 
 
-def _turn(step: Step, plan: Plan) -> tuple[float, float]:
+def turn(step: Step, plan: Plan) -> tuple[float, float]:
     """(milliseconds, page faults) of a step: the mean of the turn's steps after one that is not timed."""
     last = _once(step)
     count = max(1, min(plan.steps, int(plan.seconds / last)))
@@ -179,7 +179,7 @@ def measure(cells: Sequence[Cell], plan: Plan, say: Callable[[str], None]) -> li
     for repeat in range(plan.repeats):
         for name, (_, programs) in built.items():
             for key, step in programs.steps.items():
-                taken, touched = _turn(step, plan)
+                taken, touched = turn(step, plan)
                 ms[name][key].append(taken)
                 if key == "full":
                     faults[name] = touched
