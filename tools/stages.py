@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,14 +141,12 @@ def run_child(arguments: Sequence[str], root: Path) -> int:
 
 
 @contextlib.contextmanager
-def child(
-    arguments: Sequence[str], root: Path, log: Path | None = None, environment: Mapping[str, str] | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
+def child(arguments: Sequence[str], root: Path, log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
     """Starts `python -m <arguments>` in `root`, and stops it with all its own children when the block ends.
 
     It gets a session of its own, so that one Ctrl-C reaches every process of it exactly once, by way of `stop`. `log`
     receives what it prints; without it, its output is this process's, less TensorFlow's start-up messages and what it
-    has to say about an interrupt: this process says that itself. `environment` adds variables to this process's own.
+    has to say about an interrupt: this process says that itself.
     """
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(open(log, "wb")) if log else None
@@ -157,7 +155,7 @@ def child(
             [sys.executable, "-m", *arguments],
             cwd=root,
             start_new_session=True,
-            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, **(environment or {})},
+            env={"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ},
             stdout=output,
             stderr=messages.sink if messages else subprocess.STDOUT,
         )

@@ -7,7 +7,7 @@ import dataclasses
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cvr.errors import CvrError
@@ -44,19 +44,15 @@ class LocalServer:
         return text
 
 
-def thread_settings(threads: int) -> Mapping[str, str]:
-    """TensorFlow's own variables for its pools: threads within an operation, and operations at a time."""
-    return {"TF_NUM_INTRAOP_THREADS": str(threads), "TF_NUM_INTEROP_THREADS": str(threads)}
-
-
 @contextlib.contextmanager
 def local_server(base: Path, log: Path, threads: int = 1, flags: Sequence[str] = ()) -> Iterator[LocalServer]:
     """Serves the newest version under a folder on a free port of the loopback interface until the block ends.
 
     Raises CvrError with the end of its log where it does not start.
     """
-    command = ("export.serve", f"--model_base_path={base}", "--port=0", *flags)
-    with child(command, ROOT, log, thread_settings(threads)) as process:
+    pools = (f"--intra_op_threads={threads}", f"--inter_op_threads={threads}")
+    command = ("export.serve", f"--model_base_path={base}", "--port=0", *pools, *flags)
+    with child(command, ROOT, log) as process:
         deadline = time.monotonic() + START_SECONDS
         while not (found := re.search(r"serving model .* on ([\w.:]+:\d+)", log.read_text(errors="replace"))):
             if process.poll() is not None or time.monotonic() > deadline:
