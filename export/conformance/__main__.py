@@ -84,6 +84,7 @@ def main(argv: Sequence[str]) -> int:
         FLAGS.target, FLAGS.model_name, connection_from_flags(), FLAGS.timeout_seconds, FLAGS.tolerance, labels, reference
     )
     try:
+        target.reach()
         results = run_all(CHECKS, target, FLAGS.max_seconds)
     finally:
         target.close()

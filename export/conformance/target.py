@@ -17,7 +17,7 @@ from cvr.errors import CvrError
 from cvr.ranker import Ranker
 from cvr.schema import FeatureSpec
 from export import tensors
-from export.client import Client, Options, stubs
+from export.client import Client, Options, RequestFailedError, stubs
 from export.connection import Connection
 from export.inputs import ITEM_ID, ITEM_OFFSET
 from export.limits import MAX_ITEMS, WHOLE_LIST
@@ -73,6 +73,14 @@ class Target:
         self.channel = connection.channel(address)
         self._methods = stubs(self.channel)
         self.client = Client(address, model_name, timeout=timeout, options=Options(connection, Retry(attempts=1), split="never"))
+
+    def reach(self) -> None:
+        """Raises RequestFailedError where nobody answers at the address; whatever a server answers is a matter of the checks."""
+        try:
+            self.client.status()
+        except RequestFailedError as error:
+            if error.code == grpc.StatusCode.UNAVAILABLE:
+                raise
 
     def close(self) -> None:
         """Closes the connections."""

@@ -229,6 +229,7 @@ def test_the_command(target: str, exported: Exported, tmp_path: Path, capsys: py
         ("--version_labels=stable", "must be label:version"),
         ("--export=nowhere", "no model version under nowhere"),
         ("--tls_cert=me.pem", "needs its key"),
+        ("--target=127.0.0.1:1", "no server answers at 127.0.0.1:1"),
     ],
 )
 def test_wrong_flags(flag: str, message: str) -> None:
