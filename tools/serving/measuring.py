@@ -34,7 +34,7 @@ def measure(version: Path, batching: Batching, lengths: Sequence[int], threads: 
     `handler` is the CPU time of the signature `preprocess`; `serial` is what the server spends on a request beyond it and the batch: gRPC
     and Python, most of it under Python's lock. Both at the 5, 50 and 95 % quantiles of the requests' lengths.
     """
-    servable, spec = Servable(version), export_spec(version)
+    servable, spec = Servable(version, threads, threads), export_spec(version)
     sizes = sorted({max(1, round(value)) for value in np.percentile(lengths, [5, 50, 95])})
     batch = batch_curve(servable, sorted({*_ROWS, *batching.allowed_sizes}))
     handler = curve_of({size: handler_samples(servable, spec, size) for size in sizes})

@@ -33,8 +33,8 @@ _AVAILABLE = get_model_status_pb2.ModelVersionStatus.AVAILABLE
 class Cycle:
     """One cycle.
 
-    `samples`: (seconds since the soak's start, resident bytes of the server). `switched`: seconds from publishing the version to its serving
-    alone, None where that did not happen within the cycle. `cores`: what the server used.
+    `samples`: (seconds since the soak's start, resident bytes of the server). `switched`: seconds from publishing the version to serving
+    it alone, None where that did not happen within the cycle. `cores`: what the server used.
     """
 
     version: int
