@@ -53,11 +53,11 @@ class MMoE(tf.keras.layers.Layer):
         """Each step by name: `experts` `[N, E, W]`, `gates` `[N, T, E]` (sum 1), `mixed` `[N, T, W]`, `tower` `[N, T, H]`, `output`."""
         experts = tf.reshape(self._experts(inputs), [-1, self.experts, self.expert_width])
         gates = tf.nn.softmax(tf.reshape(self._gates(inputs), [-1, self.tasks, self.experts]), axis=-1)
-        mixed = tf.einsum("nte,new->ntw", gates, experts)
+        mixed = tf.matmul(gates, experts)
         tower = mixed
         if self.tower_width:
-            hidden = tf.einsum("ntw,twh->nth", mixed, tf.cast(self.tower_kernel, mixed.dtype))
-            tower = tf.nn.relu(hidden + tf.cast(self.tower_bias, mixed.dtype))
+            hidden = tf.matmul(tf.transpose(mixed, [1, 0, 2]), tf.cast(self.tower_kernel, mixed.dtype))  # einsum takes longer
+            tower = tf.nn.relu(tf.transpose(hidden, [1, 0, 2]) + tf.cast(self.tower_bias, mixed.dtype))
         output = tf.reduce_sum(tf.cast(tower, self.logit_kernel.dtype) * self.logit_kernel, axis=-1)
         if self.has_logit_bias:
             output += self.logit_bias
