@@ -79,6 +79,7 @@ class Servable:
         threads = {"intra_op_parallelism_threads": intra_op, "inter_op_parallelism_threads": inter_op}
         config = config_pb2.ConfigProto(allow_soft_placement=True, **threads)
         config.gpu_options.allow_growth = True
+        config.graph_options.rewrite_options.disable_meta_optimizer = True  # five sixths of the time to load, and no call gets faster by it
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             with self._session.graph.as_default():

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from cvr.errors import CvrError
@@ -168,3 +169,10 @@ def test_metrics_over_http(server: Server, channel: grpc.Channel) -> None:
 def test_capacity_that_cannot_be() -> None:
     with pytest.raises(CvrError, match="--max_in_flight=3 must be at least --max_workers=4"):
         Capacity(workers=4, in_flight=3)
+
+
+def test_reflection_names_the_services(channel: grpc.Channel) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    (answer,) = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]))
+    names = {service.name for service in answer.list_services_response.service}
+    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService", "grpc.health.v1.Health"} <= names
