@@ -21,7 +21,7 @@ from cvr.schema import FeatureSpec
 from export.batching import Batching
 from export.example import example_search
 from export.extras import EXAMPLE_FILE, EXTRA, MODEL_FILE, PARITY_FILE, QUANTISATION_FILE, WARMUP_FILE
-from export.inputs import request_inputs
+from export.meanings import of_inputs, of_outputs
 from export.placement import pin_variables
 from export.prediction_log import predict_request
 from export.probabilities import PREFIX
@@ -91,9 +91,9 @@ def save_version(
         with contextlib.closing(Servable(folder)) as servable:
             _write_requests(run.spec, servable, batching, release.lists)
             verdict = release.gate(servable) if release.gate else {}
-        about = _describe(run, ranker, version, batching, signatures) | _calibrated(calibration)
-        storage = {"tables_on": release.tables, "storage": dataclasses.asdict(release.storage)}
-        _write_json(extra / MODEL_FILE, about | storage | {"parity": _parity(release, verdict)})
+        about = _describe(run, ranker, version, batching) | _calibrated(calibration)
+        about |= {"tables_on": release.tables, "storage": dataclasses.asdict(release.storage), "parity": _parity(release, verdict)}
+        _write_json(extra / MODEL_FILE, about | {"signatures": _signatures(run.spec, calibration, signatures)})
 
     return publish(base, version, write)
 
@@ -112,7 +112,7 @@ def _write_requests(spec: FeatureSpec, servable: Servable, batching: Batching, l
     """The warm-up file, and the requests whose answers a server compares."""
     sizes = records.parse(spec, tf.constant(lists))["list_size"].numpy() if lists else [MADE_UP_LENGTH]
     wanted = {*spread(sizes, WARMUP_LENGTHS), *batching.allowed_sizes}
-    lengths = sorted(length for length in wanted if length <= batching.max_request_items)
+    lengths = sorted({min(length, batching.max_request_items) for length in wanted})
     extra = servable.folder / EXTRA
     write_requests(extra / WARMUP_FILE, warmup_requests(spec, servable, lengths, lists[:WARMUP_LISTS]))
     searches = [example_search(spec, items, seed=items, gaps=0.1) for items in (1, 4, 9, 16) if items <= batching.max_request_items]
@@ -121,8 +121,7 @@ def _write_requests(spec: FeatureSpec, servable: Servable, batching: Batching, l
     write_expected(extra / PARITY_FILE, servable, raw + stored)
 
 
-def _describe(run: Run, ranker: ServedRanker, version: int, batching: Batching, signatures: dict[str, Any]) -> dict[str, Any]:
-    meanings = {entry.name: entry.meaning for entry in request_inputs(run.spec)}
+def _describe(run: Run, ranker: ServedRanker, version: int, batching: Batching) -> dict[str, Any]:
     return {
         "version": version,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
@@ -135,14 +134,18 @@ def _describe(run: Run, ranker: ServedRanker, version: int, batching: Batching, 
         "primary_task": run.spec.primary_task,
         "parameters": int(sum(variable.shape.num_elements() for variable in ranker.variables)),
         "batching": dataclasses.asdict(batching),
-        "signatures": {
-            name: {
-                "inputs": {key: _tensor(spec, meanings) for key, spec in _inputs(function).items()},
-                "outputs": {key: _tensor(value, {}) for key, value in function.structured_outputs.items()},
-            }
-            for name, function in signatures.items()
-        },
         "versions": versions(),
+    }
+
+
+def _signatures(spec: FeatureSpec, calibration: Calibration | None, signatures: dict[str, Any]) -> dict[str, Any]:
+    inputs, outputs = of_inputs(spec), of_outputs(spec, calibration)
+    return {
+        name: {
+            "inputs": {key: _tensor(value) | {"meaning": inputs[key]} for key, value in _inputs(function).items()},
+            "outputs": {key: _tensor(value) | {"meaning": outputs[key]} for key, value in function.structured_outputs.items()},
+        }
+        for name, function in signatures.items()
     }
 
 
@@ -158,7 +161,5 @@ def _inputs(function: Any) -> dict[str, tf.TensorSpec]:
     return {spec.name: spec for spec in tf.nest.flatten(function.structured_input_signature)}
 
 
-def _tensor(value: Any, meanings: dict[str, str]) -> dict[str, Any]:
-    entry = {"dtype": value.dtype.name, "shape": [size for size in value.shape]}
-    return entry | ({"meaning": meanings[value.name]} if value.name in meanings else {})
-
+def _tensor(value: Any) -> dict[str, Any]:
+    return {"dtype": value.dtype.name, "shape": [size for size in value.shape]}

@@ -11,6 +11,8 @@ from pathlib import Path
 from cvr.errors import CvrError
 
 MODEL_FILE = "saved_model.pb"
+RETIRED = "retired"
+"""Folder beside the versions with those that were rolled back; no server looks into it."""
 
 
 def published(base: Path) -> dict[int, Path]:
@@ -36,8 +38,11 @@ def newest(path: str | Path) -> Path:
 
 
 def choose_version(base: Path, wanted: str | None) -> int:
-    """The version to publish: the highest one plus 1, or `wanted`. Raises CvrError if it is not a number or is there already."""
-    versions = published(base)
+    """The version to publish: the highest one, in use or retired, plus 1, or `wanted`.
+
+    Raises CvrError if it is not a number or was there already.
+    """
+    versions = {**published(base / RETIRED), **published(base)}
     if wanted is None or wanted == "":
         return max(versions, default=0) + 1
     if not (wanted.isascii() and wanted.isdecimal()) or not 0 < int(wanted) < 2**63 or wanted.startswith("0"):
@@ -48,6 +53,38 @@ def choose_version(base: Path, wanted: str | None) -> int:
             f"give another --version or none (the next is {max(versions) + 1})"
         )
     return int(wanted)
+
+
+def retire(base: Path, above: int) -> list[int]:
+    """Moves the versions above one into `retired/`, by renames, and gives their numbers, lowest first.
+
+    The highest goes last, so the newest version changes once, and an interrupted call can be repeated. Raises CvrError where `retired/`
+    has one of them already.
+    """
+    leaving = {version: folder for version, folder in published(base).items() if version > above}
+    _move(leaving, base / RETIRED)
+    return list(leaving)
+
+
+def restore(base: Path, up_to: int | None = None) -> list[int]:
+    """Moves retired versions that are newer than the newest in use, and not above `up_to`, back, the highest first; gives their numbers."""
+    newest_used = max(published(base), default=0)
+    chosen = {v: f for v, f in published(base / RETIRED).items() if newest_used < v and (up_to is None or v <= up_to)}
+    back = dict(sorted(chosen.items(), reverse=True))
+    _move(back, base)
+    return list(back)
+
+
+def _move(folders: dict[int, Path], target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    for folder in folders.values():
+        final = target / folder.name
+        if final.exists():
+            raise CvrError(f"{final} is there already, so {folder} cannot be moved to it; look at both and remove one")
+    for folder in folders.values():
+        os.rename(folder, target / folder.name)
+        _sync(target)
+        _sync(folder.parent)
 
 
 def publish(base: Path, version: int, write: Callable[[Path], None]) -> Path:

@@ -44,6 +44,11 @@ def describe() -> None:
     _run("cvr.describe")
 
 
+def describe_export() -> None:
+    """What an exported version is, takes and gives: `export.describe`."""
+    _run("export.describe")
+
+
 def evaluate() -> None:
     """Ranking metrics of a trained run beside its baselines: `cvr.evaluate`."""
     _run("cvr.evaluate")
@@ -57,6 +62,11 @@ def export() -> None:
 def gbdt_baseline() -> None:
     """LightGBM's LambdaMART on a model's own records and features: `tools.gbdt_baseline`."""
     _run("tools.gbdt_baseline")
+
+
+def importance() -> None:
+    """What shuffling a model's features costs: `tools.importance`."""
+    _run("tools.importance")
 
 
 def inspect_lists() -> None:
@@ -77,6 +87,16 @@ def make_logs() -> None:
 def rank_by() -> None:
     """Lists ranked by one feature, as a baseline: `tools.rank_by`."""
     _run("tools.rank_by")
+
+
+def replay() -> None:
+    """Logged requests scored again and compared: `export.replay`."""
+    _run("export.replay")
+
+
+def rollback() -> None:
+    """Serves an older version again: `export.rollback`."""
+    _run("export.rollback")
 
 
 def serve() -> None:
