@@ -21,6 +21,7 @@ MAINS = {
     "evaluate": "cvr.evaluate",
     "export": "export.save",
     "gbdt_baseline": "tools.gbdt_baseline",
+    "importance": "tools.importance",
     "inspect_lists": "tools.inspect_lists",
     "make_logs": "tools.make_logs",
     "rank_by": "tools.rank_by",

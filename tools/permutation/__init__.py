@@ -1,0 +1,1 @@
+"""Parts of `tools.importance`: sampled lists, shuffles of their features, families, and what the shuffles cost."""
