@@ -90,9 +90,12 @@ setup(
             "cvr-replay = tools.cli:replay",
             "cvr-rollback = tools.cli:rollback",
             "cvr-serve = tools.cli:serve",
+            "cvr-simulate-serving = tools.cli:simulate_serving",
+            "cvr-soak = tools.cli:soak",
             "cvr-study-backbones = tools.cli:study_backbones",
             "cvr-study-warm-start = tools.cli:study_warm_start",
             "cvr-train = tools.cli:train",
+            "cvr-tune-batching = tools.cli:tune_batching",
             "cvr-validate = tools.cli:validate",
         ]
     },

@@ -104,6 +104,16 @@ def serve() -> None:
     _run("export.serve")
 
 
+def simulate_serving() -> None:
+    """A server's latency by simulation, and the fleet that some traffic needs: `tools.simulate_serving`."""
+    _run("tools.simulate_serving")
+
+
+def soak() -> None:
+    """A bounded soak of the local server with version switches: `tools.soak`."""
+    _run("tools.soak")
+
+
 def study_backbones() -> None:
     """Every backbone tuned alike and compared over seeds: `tools.study_backbones`."""
     _run("tools.study_backbones")
@@ -117,6 +127,11 @@ def study_warm_start() -> None:
 def train() -> None:
     """Trains a ranker on search lists: `cvr.train`."""
     _run("cvr.train")
+
+
+def tune_batching() -> None:
+    """The batching with the greatest load within a latency limit: `tools.tune_batching`."""
+    _run("tools.tune_batching")
 
 
 def validate() -> None:

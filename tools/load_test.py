@@ -34,6 +34,7 @@ from tools.serving.phases import generator, merged
 from tools.serving.plots import latency_plot, peak_plot
 from tools.serving.rebatch import batching_of
 from tools.serving.sweep import Timing, candidate, table6_head, table6_row
+from tools.stages import interrupt_on_termination
 
 FLAGS = flags.FLAGS
 
@@ -191,6 +192,7 @@ def main(argv: Sequence[str]) -> int:
         raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
     if bool(FLAGS.export) + bool(FLAGS.target) == 0 or (FLAGS.sweep_timeouts and (FLAGS.target or not FLAGS.export)):
         raise CvrError("give --export=DIR, which a local server serves, or --target=host:port; a sweep needs --export alone")
+    interrupt_on_termination()
     payloads = payloads_of_flags()
     say(payloads.described)
     sweep = numbers("sweep_timeouts") if FLAGS.sweep_timeouts else []

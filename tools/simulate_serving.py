@@ -33,6 +33,7 @@ from tools.serving.planning import Traffic, peaks_by_timeout, plan, run
 from tools.serving.rebatch import batching_of, batching_of_flags, define_batching_flags
 from tools.serving.simulation_report import plot, shown
 from tools.serving.sweep import candidate, table6_row
+from tools.stages import interrupt_on_termination
 
 FLAGS = flags.FLAGS
 WITHIN = 0.2
@@ -143,6 +144,7 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError("--measure writes service times and --curve reads them; give one")
     if FLAGS.validate and not FLAGS.export:
         raise CvrError("--validate loads a real server; give --export=DIR")
+    interrupt_on_termination()
     lengths = _lengths()
     with tempfile.TemporaryDirectory() as work:
         machine = _machine(lengths, Path(work))

@@ -27,6 +27,7 @@ from tools.serving.plots import bar_plot
 from tools.serving.rebatch import batching_of, rebatch, sizes_of
 from tools.serving.sweep import candidate
 from tools.serving.tuning import Tuned, candidates, flagfile, halve, name_of
+from tools.stages import interrupt_on_termination
 
 FLAGS = flags.FLAGS
 
@@ -71,6 +72,7 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError("say which model to tune: --export=DIR")
     if output.exists():
         raise CvrError(f"--output={output} exists; choose another folder or remove it")
+    interrupt_on_termination()
     version, payloads, timing = newest(FLAGS.export), payloads_of_flags(), timing_of_flags()
     before = batching_of(version)
     sizes = [sizes_of(text.split(",")) for text in FLAGS.batch_sizes]

@@ -1,6 +1,6 @@
 """The load generator's process: open-loop Poisson arrivals of ready requests over gRPC.
 
-    python -m tools.serving.generator PAYLOADS host:port      then one JSON phase per line on standard input, one JSON outcome per line back
+    python -m tools.serving.generator PAYLOADS host:port      then one JSON phase a line on standard input, one JSON outcome a line back
 
 A thread sleeps until each intended arrival, whatever became of the requests before it, and hands the request to an event loop, which sends
 raw bytes and parses no answer. Latency runs from the *intended* arrival to the answer: a late generator and a stalled server both show. How
@@ -46,6 +46,17 @@ class Phase:
     deadline: float = 5.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Saturation:
+    """Closed loop: `callers` send one request after the other, each when its last was answered. For throughput; says nothing of latency."""
+
+    callers: int
+    seconds: float
+    warm_up: float = 1.0
+    seed: int = 0
+    deadline: float = 30.0
+
+
 @dataclasses.dataclass
 class Sent:
     """One request: its intended arrival, sending and answer (ns), whether it counts, its status and its items."""
@@ -68,6 +79,33 @@ def arrivals(phase: Phase) -> np.ndarray:
     return times[times < length] - phase.warm_up
 
 
+async def one_call(log: list[Sent], call: Call, request: bytes, items: int, at: int, deadline: float) -> None:
+    """Sends a request that was meant for `at` (ns) now, and logs what became of it."""
+    sent, code = time.perf_counter_ns(), "OK"
+    try:
+        await call(request, deadline)
+    except grpc.RpcError as error:
+        code = error.code().name
+    log.append(Sent(at, sent, time.perf_counter_ns(), code, items))
+
+
+async def saturate(call: Call, payloads: Sequence[bytes], items: Sequence[int], plan: Saturation) -> dict[str, Any]:
+    """Plays a closed loop."""
+    log, used, began = list[Sent](), _cpu_seconds(), time.perf_counter_ns()
+    origin = began + int(plan.warm_up * 1e9)
+    end = origin + int(plan.seconds * 1e9)
+
+    async def caller(number: int) -> None:
+        source = np.random.default_rng([plan.seed, number])
+        while (now := time.perf_counter_ns()) < end:
+            which = int(source.integers(len(payloads)))
+            await one_call(log, call, payloads[which], items[which], now, plan.deadline)
+
+    await asyncio.gather(*(caller(number) for number in range(plan.callers)))
+    wall = (time.perf_counter_ns() - began) / 1e9
+    return outcome(log, plan, origin) | {"cpu": _cpu_seconds() - used, "wall": wall}
+
+
 async def play(call: Call, payloads: Sequence[bytes], items: Sequence[int], phase: Phase) -> dict[str, Any]:
     """Plays a phase and waits for its last answer."""
     loop, log = asyncio.get_running_loop(), list[Sent]()
@@ -77,16 +115,8 @@ async def play(call: Call, payloads: Sequence[bytes], items: Sequence[int], phas
     intended = (origin + times * 1e9).astype(np.int64).tolist()
     running, over = set[asyncio.Task[None]](), asyncio.Event()
 
-    async def one(at: int, which: int) -> None:
-        sent, code = time.perf_counter_ns(), "OK"
-        try:
-            await call(payloads[which], phase.deadline)
-        except grpc.RpcError as error:
-            code = error.code().name
-        log.append(Sent(at, sent, time.perf_counter_ns(), code, items[which]))
-
     def send(at: int, which: int) -> None:
-        task = loop.create_task(one(at, which))
+        task = loop.create_task(one_call(log, call, payloads[which], items[which], at, phase.deadline))
         running.add(task)
         task.add_done_callback(running.discard)
 
@@ -107,7 +137,7 @@ async def play(call: Call, payloads: Sequence[bytes], items: Sequence[int], phas
     return outcome(log, phase, origin) | {"cpu": _cpu_seconds() - used, "wall": passed}
 
 
-def outcome(log: Sequence[Sent], phase: Phase, origin: int) -> dict[str, Any]:
+def outcome(log: Sequence[Sent], phase: Phase | Saturation, origin: int) -> dict[str, Any]:
     """What a phase's log says of the requests that were meant to arrive at or after `origin` (ns).
 
     `items`: items of all good answers that came within the phase's seconds, whenever they were asked for. `latency`: of good answers, from
@@ -147,7 +177,11 @@ async def serve_phases(payload_file: str, target: str) -> None:
         while line := await loop.run_in_executor(None, sys.stdin.readline):
             gc.collect()
             gc.disable()
-            found = await play(call, payloads, items, Phase(**json.loads(line)))
+            asked = json.loads(line)
+            if "callers" in asked:
+                found = await saturate(call, payloads, items, Saturation(**asked))
+            else:
+                found = await play(call, payloads, items, Phase(**asked))
             gc.enable()
             print(json.dumps(found), flush=True)
 

@@ -16,7 +16,7 @@ from typing import Any
 from hdrh.histogram import HdrHistogram
 
 from cvr.errors import CvrError
-from tools.serving.generator import Phase
+from tools.serving.generator import Phase, Saturation
 from tools.serving.payloads import Payloads
 from tools.source_tree import ROOT
 
@@ -28,7 +28,7 @@ MOST_LAG_SHARE, LEAST_LAG_MS, MOST_CPU = 0.2, 5.0, 0.9
 class Outcome:
     """What came of a phase. `counts`: requests by status; `items_per_second`: items ranked within it; `cpu`: the generator's cores."""
 
-    phase: Phase
+    phase: Phase | Saturation
     counts: Mapping[str, int]
     items_per_second: float
     cpu: float
@@ -76,7 +76,7 @@ class Outcome:
         }
 
 
-def outcome_of(found: Mapping[str, Any], phase: Phase) -> Outcome:
+def outcome_of(found: Mapping[str, Any], phase: Phase | Saturation) -> Outcome:
     """The generator's answer as an Outcome."""
     latency, lag = (HdrHistogram.decode(base64.b64decode(found[name])) for name in ("latency", "lag"))
     return Outcome(phase, found["counts"], found["items"] / phase.seconds, found["cpu"] / found["wall"], latency, lag)
@@ -107,7 +107,7 @@ class Generator:
         """Its process."""
         return self._process.pid
 
-    def run(self, phase: Phase) -> Outcome:
+    def run(self, phase: Phase | Saturation) -> Outcome:
         """Plays a phase. Raises CvrError where the generator ended, or not one request was answered because no server is there."""
         assert self._process.stdin and self._process.stdout
         line = ""
