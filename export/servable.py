@@ -83,7 +83,8 @@ class Servable:
         self._session = tf.compat.v1.Session(graph=tf.Graph(), config=config)
         try:
             with self._session.graph.as_default():
-                tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(self.folder))
+                placed = bool(tf.config.list_physical_devices("GPU"))  # without one, each variable that asks for it is a long warning
+                tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], str(self.folder), clear_devices=not placed)
             self._signatures = {name: self._prepare(definition) for name, definition in self.signature_defs.items()}
         except (tf.errors.OpError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             self._session.close()
