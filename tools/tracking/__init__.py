@@ -1,0 +1,1 @@
+"""Tables of results in plain files: what a study measured, and what run and evaluation folders hold."""
