@@ -23,12 +23,16 @@ MAINS = {
     "gbdt_baseline": "tools.gbdt_baseline",
     "importance": "tools.importance",
     "inspect_lists": "tools.inspect_lists",
+    "load_test": "tools.load_test",
     "make_logs": "tools.make_logs",
     "rank_by": "tools.rank_by",
     "serve": "export.serve",
+    "simulate_serving": "tools.simulate_serving",
+    "soak": "tools.soak",
     "study_backbones": "tools.study_backbones",
     "study_warm_start": "tools.study_warm_start",
     "train": "cvr.train",
+    "tune_batching": "tools.tune_batching",
     "validate": "pipelines.validate",
 }
 
