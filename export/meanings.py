@@ -24,7 +24,8 @@ def of_inputs(spec: FeatureSpec) -> dict[str, str]:
 def of_outputs(spec: FeatureSpec, calibration: Calibration | None) -> dict[str, str]:
     """Meaning by output, of all signatures."""
     logits = {
-        name: f"logit of {' or '.join(task.events)} within {task.window / 3_600_000:g} h of the impression" for name, task in spec.tasks.items()
+        name: f"logit of {' or '.join(task.events)} within {task.window / 3_600_000:g} h of the impression"
+        for name, task in spec.tasks.items()
     }
     chances = {f"{PREFIX}{task}": f"{task}: {calibration.meaning}" for task in calibration.tasks} if calibration else {}
     return {

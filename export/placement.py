@@ -1,7 +1,8 @@
 """Puts every variable of a written SavedModel where what reads it runs.
 
 TensorFlow writes variables without a device. A runtime with a GPU then takes that, and drags the look-ups in a variable along, whatever
-device they ask for: tables that were meant for the CPU's memory would fill the GPU's.
+device they ask for: tables that were meant for the CPU's memory would fill the GPU's. So variables that are read on the CPU are pinned to
+it. Those that are read on the GPU need no pin to go there, and with one a host without a GPU would warn of each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CPU, GPU = "/device:CPU:0", "/device:GPU:0"
 
 
 def pin_variables(folder: Path) -> dict[str, str]:
-    """Device by variable's node, as written: the CPU's where any signature reads it there, else the GPU's; then the fingerprint anew."""
+    """Pins variables and writes the fingerprint anew; gives where each is read, by node: the CPU where any signature reads it there."""
     path = folder / MODEL_FILE
     model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
     graph, saver = model.meta_graphs[0].graph_def, model.meta_graphs[0].saver_def
@@ -35,8 +36,8 @@ def pin_variables(folder: Path) -> dict[str, str]:
         for node, _ in reads:
             node.device = devices[name]
     for node in graph.node:
-        if node.name in devices:
-            node.device = devices[node.name]
+        if devices.get(node.name) == CPU:
+            node.device = CPU
     path.write_bytes(model.SerializeToString(deterministic=True))
     fingerprinting_utils.write_fingerprint(str(folder))
     return devices

@@ -188,7 +188,7 @@ def stages(choices: Choices) -> Iterator[Stage]:
     yield Stage("train", "Training", arguments, choices.model, "run.json", resumes=True)
     arguments = ("cvr.evaluate", f"--run={choices.model}", lists, "--split=test", f"--output={choices.evaluation}")
     yield Stage("evaluate", "Evaluation on the test lists", arguments, choices.evaluation, "summary.json")
-    arguments = ("export.save", f"--run={choices.model}", f"--output={choices.export}")
+    arguments = ("export.save", f"--run={choices.model}", f"--output={choices.export}", lists)
     yield Stage("export", "SavedModel", arguments, choices.export, "[0-9]*")
     arguments = ("export.parity", f"--run={choices.model}", f"--export={choices.export}", lists)
     yield Stage(

@@ -10,7 +10,8 @@ from tests.export.test_commands import Run, run  # noqa: F401 - a fixture
 
 def test_list_by_hand() -> None:
     price = {"dtype": "float32", "shape": [None], "meaning": "numerical, column item.price"}
-    sides = {"inputs": {"price": price, "h.age": {"dtype": "float32", "shape": [None]}}, "outputs": {"w": {"dtype": "int32", "shape": [1, 4]}}}
+    age = {"dtype": "float32", "shape": [None]}
+    sides = {"inputs": {"price": price, "h.age": age}, "outputs": {"w": {"dtype": "int32", "shape": [1, 4]}}}
     assert describe.listed({"score": sides}).splitlines() == [
         "score",
         "  in   price  float32 [n]   numerical, column item.price",
