@@ -50,8 +50,10 @@ def shown(found: Sequence[Tuned], before: Batching) -> str:
         low, high = tuned.bounds
         p99 = f"{tuned.peak.held.p99_ms:.1f}" if tuned.peak.held else ""
         note = "as exported" if tuned.batching == before else ""
-        rows.append([name_of(tuned.batching), f"{low:,.0f}-{high:,.0f}", p99, str(tuned.rounds), note])
-    return table(["batching", "peak items/s", "p99 ms", "rounds", ""], rows, markdown=False)
+        late = "*" * tuned.peak.of_generator
+        rows.append([name_of(tuned.batching), f"{low:,.0f}-{high:,.0f}{late}", p99, str(tuned.rounds), note])
+    text = table(["batching", "peak items/s", "p99 ms", "rounds", ""], rows, markdown=False)
+    return text + ("\n* the load generator may have been the limit" if "*" in text else "")
 
 
 def write(output: Path, version: Path, found: Sequence[Tuned], settings: dict[str, Any]) -> None:
