@@ -81,7 +81,7 @@ def test_no_request_fails_while_versions_change(
 
     def ask() -> list[int]:
         seen = []
-        while not ended.is_set():
+        while not ended.wait(0.005):
             answer = stub.Predict(request_of_five, timeout=60)
             assert answer.outputs["score"] == expected
             seen.append(answer.model_spec.version.value)
