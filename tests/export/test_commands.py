@@ -19,7 +19,6 @@ from absl import flags
 from cvr.errors import CvrError
 from export import client, parity, save
 from export.extras import about
-from export.request import Search
 from export.versions import published
 from tests.conftest import ROOT
 from tests.export.conftest import Exported
@@ -108,23 +107,6 @@ def test_what_a_user_gets_wrong(run: Run, exported: Exported, target: str) -> No
         run(client, f"--target={target}")
     with pytest.raises(CvrError, match="--list_number=99: split 'test' of .* has 12 lists"):
         run(client, f"--target={target}", f"--lists={exported.lists}", "--list_number=99")
-
-
-def test_serve_answers_and_ends_on_sigterm(exported: Exported) -> None:
-    process = _start("serve", f"--model_base_path={exported.base}", "--port=0")
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        assert "serving model 'cvr' version 3 on 127.0.0.1:" in line
-        search = Search.from_file(_example(exported))
-        with client.Client(line.split(" on ")[1].split()[0], timeout=60.0) as asked:
-            assert len(asked.rank(search.context, search.items, search.history)) == len(search.items)
-        process.send_signal(signal.SIGTERM)
-        out, _ = process.communicate(timeout=TIMEOUT)
-        assert process.returncode == 0 and "stopping" in out
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_interrupted_save_leaves_nothing_half_published(exported: Exported, tmp_path: Path) -> None:

@@ -160,21 +160,21 @@ def _serve(base: Path, port: int) -> tuple[subprocess.Popen[str], str]:
     return process, process.stdout.readline().split(" on ")[-1].split()[0]
 
 
-def test_killed_and_started_again_on_the_same_port(exported: Exported, whole: list[Any]) -> None:
+def test_killed_started_again_on_the_same_port_and_ended_by_sigterm(exported: Exported) -> None:
+    search = example_search(exported.run.spec)
     process, target = _serve(exported.base, 0)
     try:
         with Client(target, timeout=60.0) as client:
-            assert client.signatures()
-            process.send_signal(signal.SIGKILL)
+            assert len(client.rank(search.context, search.items, search.history)) == len(search.items)
+            process.kill()
             process.wait()
-            again, same = _serve(exported.base, int(target.split(":")[1]))
-            try:
-                assert same == target
-                with grpc.insecure_channel(target) as channel:
-                    assert channel.unary_unary(METHOD)(whole[0].SerializeToString(), timeout=60, wait_for_ready=True)
-            finally:
-                again.kill()
-                again.wait()
+            process, same = _serve(exported.base, int(target.split(":")[1]))
+            assert same == target
+        with Client(target, timeout=60.0) as client:
+            assert len(client.rank(search.context, search.items, search.history)) == len(search.items)
+        process.send_signal(signal.SIGTERM)
+        out, _ = process.communicate(timeout=60)
+        assert process.returncode == 0 and "stopping" in out
     finally:
         process.kill()
         process.wait()
