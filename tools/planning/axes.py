@@ -32,31 +32,30 @@ class Axis:
     curves: dict[str, list[Fit]]
 
     @property
-    def fit(self) -> Fit | None:
+    def fit(self) -> Fit:
         """The chosen curve over the levels."""
-        return self.curves["level"][0] if self.curves["level"] else None
+        return self.curves["level"][0]
 
     def cost_at(self, name: str, level: float) -> float:
         """A cost at any level: between levels, and beyond the last two, a straight line in logarithms (of plain numbers with a 0)."""
         known = self.cells.costs[name]
-        if len(known) == 1:
-            return float(known[0])
         logarithmic = bool(np.all(known > 0))
+        if level in self.levels:
+            return float(known[np.flatnonzero(self.levels == level)[0]])
         x, y, at = np.log(self.levels), np.log(known) if logarithmic else known, np.log(level)
         place = int(np.clip(np.searchsorted(x, at) - 1, 0, len(x) - 2))
         found = y[place] + (y[place + 1] - y[place]) * (at - x[place]) / (x[place + 1] - x[place])
-        if level in self.levels:
-            return float(known[np.flatnonzero(self.levels == level)[0]])
         return float(np.exp(found)) if logarithmic else max(0.0, float(found))
 
 
 def axes_of(rows: Sequence[ResultRow], draws: Draws) -> list[Axis]:
-    """Every axis of rows of one task and metric.
+    """Every axis of two or more levels, of rows of one task and metric.
 
     Raises CvrError for an axis whose base level is not marked, or marked at several levels.
     """
     names = dict.fromkeys((row.study, row.axis) for row in rows if row.axis != FACTORIAL)
-    return [_axis([row for row in rows if (row.study, row.axis) == name], draws) for name in names]
+    own = [[row for row in rows if (row.study, row.axis) == name] for name in names]
+    return [_axis(found, draws) for found in own if len({row.level for row in found}) > 1]
 
 
 def _axis(rows: Sequence[ResultRow], draws: Draws) -> Axis:

@@ -54,12 +54,13 @@ class Draws:
 def gather(groups: Mapping[Hashable, Sequence[ResultRow]], draws: Draws) -> Cells:
     """The cells of rows of one task and metric, by key.
 
-    Raises CvrError where they were not measured on the same lists, or evaluations do not hold what the rows say.
+    Raises CvrError where they were not measured on the same lists, or evaluations do not hold what the rows say. The fingerprints of the
+    lists' data may differ, as they do where features were added.
     """
     rows = [row for group in groups.values() for row in group]
-    known = {(row.data, row.lists) for row in rows}
+    known = sorted({row.lists for row in rows})
     if len(known) > 1:
-        told = " and ".join(f"{lists:,} lists of data {data or 'unknown'}" for data, lists in sorted(known)[:2])
+        told = f"{known[0]:,} and on {known[1]:,} lists"
         raise CvrError(f"study {rows[0].study}, {rows[0].axis}: rows measured on {told}; evaluate all models on the same lists")
     values = [np.array([row.value for row in group]) for group in groups.values()]
     means, seeds = np.array([v.mean() for v in values]), np.array([len(v) for v in values])

@@ -16,7 +16,7 @@ LEVEL = 0.05
 EXPONENTS = (0.02, 4.0)
 """Range of p; at its lower end the power law is the log-linear one in all but name."""
 _GRID = 60
-_SECTIONS = 60
+_SECTIONS = 45
 _GOLDEN = (math.sqrt(5) - 1) / 2
 
 Interval = tuple[float, float]
@@ -129,6 +129,11 @@ class Fit:
     replicates: np.ndarray | None
     last_out: LastOut | None
 
+    @property
+    def at_end(self) -> bool:
+        """Whether it has an exponent, and that is at an end of its range."""
+        return "p" in self.form.parameters and bool(np.any(np.isclose(self.values[-1], EXPONENTS, rtol=0.01)))
+
     def at(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """The curve `[K]` and its replicates `[R, K]` at x `[K]`."""
         value = self.form.predict(self.values[None], x)[0]
@@ -155,8 +160,8 @@ def _last_out(form: Form, x: np.ndarray, means: np.ndarray, replicates: np.ndarr
 def fits(x: np.ndarray, means: np.ndarray, replicates: np.ndarray | None, weights: np.ndarray) -> list[Fit]:
     """Every form that the levels suffice for and the last of which can be left out, the chosen one first: the one that then errs least.
 
-    With two levels there is the log-linear one, unchecked; with one level none.
+    A power law whose p is at an end of its range tells no curvature and comes last. With two levels there is the log-linear one, unchecked.
     """
     found = [fit(form, x, means, replicates, weights) for form in FORMS if len(x) >= len(form.parameters)]
     checked = [one for one in found if one.last_out is not None]
-    return sorted(checked, key=lambda one: abs(one.last_out.error) if one.last_out else math.inf) or found[:1]
+    return sorted(checked, key=lambda one: (one.at_end, abs(one.last_out.error) if one.last_out else math.inf)) or found[:1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
 
 from pipelines.validation.figures import INK, SOFT, STYLE, WIDTH, colour_of, named_below
 from tools.planning.axes import Axis
@@ -39,13 +40,12 @@ def write_curves(axes: Sequence[Axis], path: Path, metric: str) -> None:
 
 def _draw_axis(panel: Axes, axis: Axis) -> None:
     top = float(axis.levels[-1])
-    if axis.fit is not None:
-        for reach, dash in ((np.geomspace(axis.levels[0], top, 60), "-"), (np.geomspace(top, REACH * top, 20), "--")):
-            value, drawn = axis.fit.at(reach)
-            panel.plot(reach, value, dash, color=colour_of(0), linewidth=1.5, label="curve" if dash == "-" else "extrapolated")
-            if drawn is not None:
-                low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-                panel.fill_between(reach, low, high, color=colour_of(0), alpha=0.15, linewidth=0)
+    for reach, dash in ((np.geomspace(axis.levels[0], top, 60), "-"), (np.geomspace(top, REACH * top, 20), "--")):
+        value, drawn = axis.fit.at(reach)
+        panel.plot(reach, value, dash, color=colour_of(0), linewidth=1.5, label="curve" if dash == "-" else "extrapolated")
+        if drawn is not None:
+            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+            panel.fill_between(reach, low, high, color=colour_of(0), alpha=0.15, linewidth=0)
     reach_of_means = None
     if axis.cells.replicates is not None:
         low, high = np.quantile(axis.cells.replicates, [0.025, 0.975], axis=0)
@@ -56,18 +56,17 @@ def _draw_axis(panel: Axes, axis: Axis) -> None:
     panel.set_xticks([*axis.levels, REACH * top], [*(f"{level:g}" for level in axis.levels), f"{REACH * top:g}"])
     panel.xaxis.set_minor_locator(NullLocator())
     panel.set_title(axis.name)
-    panel.set_xlabel(axis.fit.form.name if axis.fit else "no curve")
+    panel.set_xlabel(axis.fit.form.name)
     panel.grid(axis="y")
 
 
 def write_fronts(points: Sequence[Point], path: Path, metric: str) -> None:
-    """The metric against FLOPs per item and against training cost, the front as a line, its configurations named."""
+    """The metric against FLOPs per item and against training cost, the front as a line, its configurations numbered and named."""
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 4.0), layout="constrained", dpi=150)
+        figure = Figure(figsize=(WIDTH, 4.4), layout="constrained", dpi=150)
         panels = figure.subplots(1, 2, sharey=True)
         for panel, cost in zip(panels, ("flops_per_item", "training_seconds"), strict=True):
             _draw_front(panel, points, cost)
-            panel.set_xlabel(cost.replace("_", " ").replace("flops", "FLOPs"))
         panels[0].set_ylabel(metric)
         figure.savefig(path)
 
@@ -80,15 +79,15 @@ def _draw_front(panel: Axes, points: Sequence[Point], cost: str) -> None:
     panel.plot(costs[order], values[order], "o", color=colour_of(0), markersize=5)
     panel.step([*costs[order], costs.max()], [*values[order], values[order[-1]]], where="post", color=colour_of(0), linewidth=1.2)
     if np.all(costs > 0) and costs.max() > 1.5 * costs.min():
-        panel.set_xscale("log", base=2)
-        low, high = math.floor(math.log2(costs.min())), math.ceil(math.log2(costs.max()))
-        ticks = 2.0 ** np.arange(low, high + 1, max(1, (high - low) // 4))
-        panel.set_xticks(ticks, [f"{tick:.3g}" for tick in ticks])
-        panel.xaxis.set_minor_formatter(NullFormatter())
-    for place in order:
-        at = (costs[place], values[place])
-        panel.annotate(points[place].arm, at, xytext=(-4, 5), textcoords="offset points", ha="right", fontsize=7.5)
-    panel.margins(x=0.2, y=0.12)
+        panel.set_xscale("log")
+        panel.xaxis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5)))
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    for number, place in enumerate(order, start=1):
+        panel.annotate(str(number), (costs[place], values[place]), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
+    named = ", ".join(f"{number}\u00a0{points[place].arm}" for number, place in enumerate(order, start=1))
+    panel.set_xlabel(f"{cost.replace('_', ' ').replace('flops', 'FLOPs')}\n{textwrap.fill(named, 54)}", fontsize=8.5)
+    panel.margins(x=0.08, y=0.1)
     panel.grid(axis="both")
 
 

@@ -92,14 +92,19 @@ def markdown(plan: Plan) -> str:
 
 
 _REFUSALS = (
-    "Gains are against the base, each with its own 95 % interval: the best of many steps is, on average, less good than it looks. "
+    "*Gain* is the chosen curve's, its interval holds those of all curves that the last level does not refute; *as measured* is the plain "
+    "difference of the two levels. Gains are against the base, each with its own 95 % interval: the best of many steps is, on average, "
+    "less good than it looks. "
     "*Per doubling*: gain for a doubling of that cost; `free` where the cost does not grow by 1 %."
 )
 _CURVES = (
     "The chosen form of each is marked; it is the one that, fitted without the last level, errs least there. "
     "An error whose interval excludes 0 is a curve that does not hold."
 )
-STEP_HEAD = ("step", "gain", "95 %", "FLOPs per item", "training s", "memory MB", "P99 ms", "per doubling of FLOPs", "of training", "")
+STEP_HEAD = (
+    *("step", "gain", "95 %", "as measured"),
+    *("FLOPs per item", "training s", "memory MB", "P99 ms", "per doubling of FLOPs", "of training", ""),
+)
 CURVE_HEAD = ("axis", "over", "form", "parameters", "error at the last level, left out", "")
 
 
@@ -133,7 +138,10 @@ def _step_cells(step: Step) -> tuple[str, ...]:
     then = step.then
     costs = (f"{then.flops_per_item:,.4g}", f"{then.training_seconds:,.4g}", f"{then.memory_bytes / 1e6:,.4g}")
     p99 = "-" if then.p99_ms is None else f"{then.p99_ms:.1f}"
-    return (step.name, f"{step.relative:+.2%}", interval, *costs, p99, _per(step, "flops_per_item"), _per(step, "training_seconds"), note)
+    measured = "-" if step.measured is None else f"{step.measured:+.2%}"
+    measured += "" if step.measured_interval is None else f" {percent(step.measured_interval)}"
+    gains = (f"{step.relative:+.2%}", interval, measured)
+    return (step.name, *gains, *costs, p99, _per(step, "flops_per_item"), _per(step, "training_seconds"), note)
 
 
 def _per(step: Step, cost: str) -> str:

@@ -40,7 +40,9 @@ class Costs:
 class Step:
     """One candidate. `gain` is in units of the metric, `relative` to the base's value, each with its 95 % interval where it is known.
 
-    basis: "curve" or, where the curve missed its last level, "measured" (the difference of the two levels), or None without either.
+    The gain is the chosen curve's; the interval holds the intervals of all curves that the last level does not refute. `measured` and its
+    interval are the plain difference of the two levels, where both were measured, relative to the base.
+    basis: "curve" or, where the curve missed its last level, "measured" (the difference of the two levels); None beyond all reach.
     against: why it is not recommended, in words; empty for a step that may be.
     """
 
@@ -54,6 +56,8 @@ class Step:
     interval: Interval | None
     relative: float
     relative_interval: Interval | None
+    measured: float | None
+    measured_interval: Interval | None
     now: Costs
     then: Costs
     against: tuple[str, ...]
@@ -102,10 +106,9 @@ def _costs(axis: Axis, level: float, latency: Latency | None) -> Costs:
 def _step(axis: Axis, end: float, now: Costs, budget: Budget, latency: Latency | None) -> Step:
     start, top = float(axis.levels[axis.base]), float(axis.levels[-1])
     beyond = end > REACH * top
-    basis, gain, drawn = (None, math.nan, None) if beyond else _gain(axis, start, end)
-    then = now if beyond else _costs(axis, end, latency)
-    value = float(axis.cells.means[axis.base])
-    relative = None if drawn is None or axis.cells.replicates is None else interval_of(drawn / axis.cells.replicates[:, axis.base])
+    basis, gain, drawn = _gain(axis, start, end) if not beyond else (None, math.nan, [])
+    base, bases = float(axis.cells.means[axis.base]), axis.cells.replicates
+    measured, drawn_measured = _measured(axis, end) if end in axis.levels else (None, [])
     found = Step(
         study=axis.study,
         axis=axis.name,
@@ -114,38 +117,52 @@ def _step(axis: Axis, end: float, now: Costs, budget: Budget, latency: Latency |
         basis=basis,
         extrapolated=end > top,
         gain=gain,
-        interval=None if drawn is None else interval_of(drawn),
-        relative=gain / value if value else math.nan,
-        relative_interval=relative,
+        interval=_hull(drawn),
+        relative=gain / base if base else math.nan,
+        relative_interval=None if bases is None else _hull([one / bases[:, axis.base] for one in drawn]),
+        measured=measured / base if measured is not None and base else None,
+        measured_interval=None if bases is None else _hull([one / bases[:, axis.base] for one in drawn_measured]),
         now=now,
-        then=then,
+        then=now if beyond else _costs(axis, end, latency),
         against=(),
     )
     told = [f"beyond the measured range: more than one doubling past {top:g}"] if beyond else [*_doubts(axis, found), *_over(found, budget)]
     return dataclasses.replace(found, against=tuple(told))
 
 
-def _gain(axis: Axis, start: float, end: float) -> tuple[str | None, float, np.ndarray | None]:
-    """(basis, gain, replicates `[R]`). The curve, unless it missed its last level and both levels were measured."""
+def _hull(drawn: Sequence[np.ndarray]) -> Interval | None:
+    """From the lowest to the highest end of the intervals of replicates `[R]` each; None without any."""
+    ends = [interval_of(one) for one in drawn]
+    return (min(low for low, _ in ends), max(high for _, high in ends)) if ends else None
+
+
+def _gain(axis: Axis, start: float, end: float) -> tuple[str, float, list[np.ndarray]]:
+    """(basis, gain, replicates `[R]` of each curve that holds). By curve, unless it missed its last level and both levels were measured."""
     measured = end in axis.levels
-    if axis.fit is not None and not (_missed(axis) and measured):
-        value, drawn = axis.fit.at(np.array([start, end]))
-        return "curve", float(value[1] - value[0]), None if drawn is None else drawn[:, 1] - drawn[:, 0]
-    if not measured:
-        return None, math.nan, None
+    if _missed(axis) and measured:
+        return ("measured", *_measured(axis, end))
+    drawn, gain = [], math.nan
+    for place, fit in enumerate(axis.curves["level"]):
+        value, replicates = fit.at(np.array([start, end]))
+        gain = float(value[1] - value[0]) if place == 0 else gain
+        if replicates is not None and (place == 0 or (fit.last_out is not None and fit.last_out.held)):
+            drawn.append(replicates[:, 1] - replicates[:, 0])
+    return "curve", gain, drawn
+
+
+def _measured(axis: Axis, end: float) -> tuple[float, list[np.ndarray]]:
+    """The difference of a measured level to the base, and its replicates."""
     place, drawn = int(np.flatnonzero(axis.levels == end)[0]), axis.cells.replicates
     gain = float(axis.cells.means[place] - axis.cells.means[axis.base])
-    return "measured", gain, None if drawn is None else drawn[:, place] - drawn[:, axis.base]
+    return gain, [] if drawn is None else [drawn[:, place] - drawn[:, axis.base]]
 
 
 def _missed(axis: Axis) -> bool:
-    return axis.fit is not None and axis.fit.last_out is not None and axis.fit.last_out.held is False
+    return axis.fit.last_out is not None and axis.fit.last_out.held is False
 
 
 def _doubts(axis: Axis, step: Step) -> list[str]:
     """What the evidence does not carry."""
-    if step.basis is None:
-        return ["no curve: one level was measured"]
     found = []
     if step.interval is None:
         found.append("no interval: train two or more seeds, or keep the evaluations")
@@ -155,7 +172,7 @@ def _doubts(axis: Axis, step: Step) -> list[str]:
         found.append("it loses")
     if step.basis == "curve" and _missed(axis):
         found.append("the curve missed its last level, and this one was not measured")
-    if step.extrapolated and axis.fit is not None and axis.fit.last_out is None:
+    if step.extrapolated and axis.fit.last_out is None:
         found.append("beyond the measured range by a curve of two levels, which nothing checks")
     return found
 

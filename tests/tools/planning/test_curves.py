@@ -49,7 +49,6 @@ def test_the_form_that_errs_least_at_the_last_level_is_chosen() -> None:
 
 
 def test_few_levels_allow_few_checks() -> None:
-    assert fits(LEVELS[:1], np.array([0.5]), None, EQUAL[:1]) == []
     (two,) = fits(LEVELS[:2], np.array([0.5, 0.6]), None, EQUAL[:2])
     assert two.form.name == "log-linear" and two.last_out is None
     (three,) = fits(LEVELS[:3], np.array([0.5, 0.6, 0.65]), None, EQUAL[:3])
