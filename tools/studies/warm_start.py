@@ -33,6 +33,8 @@ from tools.synthetic.settings import Settings
 FEATURE = "semantic_score"
 LONG, RECENT, TEST = "train", "validation", "test"
 PLAIN, WITH_FEATURE = "plain", "feature"
+WINDOW_DAYS = 3
+"""The spec's longest attribution window; lists whose window is not over would be left out."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Size:
 
     @property
     def days(self) -> int:
-        """Days of the log."""
-        return self.launch(self.launches) + self.step_days
+        """Days of the log: to the end of the last test days and of the attribution windows after it."""
+        return self.launch(self.launches) + self.step_days + WINDOW_DAYS
 
 
 FULL = Size(searches_per_day=1000, base_days=20, recent_days=4, step_days=4, launches=5, seeds=5, chain_seeds=3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipelines.validation.figures import FAINT, SOFT, STYLE, WIDTH, colour_of, named_below
 from tools.comparison.table import Row
@@ -39,6 +40,7 @@ def _draw_arms(ax: Axes, arms: Mapping[str, Row]) -> None:
     ax.set_yticks(range(len(arms)), [f"{label}\n{row.found.difference:+.4f}" for label, row in arms.items()])
     ax.set_ylim(len(arms) - 0.5, -0.6)
     ax.margins(x=0.12)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     ax.set_title("One launch")
     ax.grid(axis="x")
     ax.set_axisbelow(True)

@@ -14,11 +14,11 @@ import pytest
 
 from cvr.schema import parse_spec
 from tests.commands import run_main
-from tests.support import random_columns, tiny_spec, write_lists
+from tests.support import DAY, random_columns, tiny_spec, write_lists
 from tools import study_warm_start
 from tools.studies import jobs
 from tools.studies.jobs import Job
-from tools.studies.warm_start import FEATURE, FULL, QUICK, WarmStudy, estimate, specs
+from tools.studies.warm_start import FEATURE, FULL, QUICK, WINDOW_DAYS, WarmStudy, estimate, specs
 from tools.studies.warm_start_cost import Costs, describe, flops, item_epochs
 
 CHOSEN = {"scratch": (("rate", "3"),), "recent": (("rate", "2"),), "warm": (("rate", "1"),)}
@@ -63,7 +63,7 @@ def test_launches_do_not_share_test_days_and_nothing_trains_on_them(tmp_path: Pa
     ]  # fmt: skip
     assert _option(lines[-1], "spec").endswith("feature.yaml") and _option(lines[1], "spec").endswith("plain.yaml")
     log = WarmStudy(tmp_path, "f", FULL).logs()[0].commands[0].line
-    assert "--days=44" in log and "--feature_launch_day=20" in log
+    assert "--days=47" in log and "--feature_launch_day=20" in log
 
 
 def test_the_specs_differ_by_the_feature(project_root: Path) -> None:
@@ -71,6 +71,7 @@ def test_the_specs_differ_by_the_feature(project_root: Path) -> None:
     plain, launched = (parse_spec(found) for found in specs(text, datetime.date(2026, 1, 21)).values())
     assert set(launched.features) - set(plain.features) == {FEATURE} and len(plain.features) == len(parse_spec(text).features) - 1
     assert str(launched.features[FEATURE].introduced_on) == "2026-01-21"
+    assert max(task.window for task in plain.tasks.values()) == WINDOW_DAYS * DAY
 
 
 def test_who_starts_where_and_trains_on_what(tmp_path: Path) -> None:
@@ -107,9 +108,9 @@ def test_the_tuning_is_over_before_the_first_launch(tmp_path: Path) -> None:
 
 
 def test_estimate_in_minutes(tmp_path: Path) -> None:
-    """A base: 9 s and 2 epochs of 11 days (the log's) with 60 searches of 10 items at 20,000 a second; 9 s for its evaluation."""
+    """A base: 9 s and 2 epochs of 14 days (the log's) with 60 searches of 10 items at 20,000 a second; 9 s for its evaluation."""
     base = _study(tmp_path).from_scratch(CHOSEN)[0]
-    assert QUICK.days == 11 and estimate([base], QUICK) == pytest.approx((9 + 2 * 11 * 600 / 20_000 + 9) / 60)
+    assert QUICK.days == 14 and estimate([base], QUICK) == pytest.approx((9 + 2 * 14 * 600 / 20_000 + 9) / 60)
     for command in base.commands:
         command.done.parent.mkdir(parents=True)
         command.done.write_text("{}")
