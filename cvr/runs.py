@@ -19,12 +19,13 @@ import tensorflow as tf
 from cvr.data import dummy_batch
 from cvr.errors import CvrError
 from cvr.manifest import publish_json
+from cvr.provenance import provenance
 from cvr.ranker import Ranker, RankerConfig, build_ranker
 from cvr.schema import FeatureSpec, load_spec
 
 RUN_FILE = "run.json"
 SPEC_FILE = "spec.yaml"
-PACKAGES = ("tensorflow", "tf-keras", "tensorflow-ranking", "tensorflow-recommenders", "numpy", "apache-beam")
+PACKAGES = ("tensorflow", "tf-keras", "tensorflow-ranking", "tensorflow-recommenders", "numpy", "apache-beam", "cvr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +64,7 @@ def has_checkpoint(folder: Path) -> bool:
 
 
 def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence[str] = ()) -> None:
-    """Marks a folder as a run in progress: spec and `run.json` with status `training`.
+    """Marks a folder as a run in progress: spec and `run.json` with status `training`, its time, commit and machine.
 
     A run that was interrupted keeps its start, if it wrote a checkpoint. One that differs in flags, data or spec raises CvrError naming
     the differences, and so does a finished one; flags in `free` may differ, which is said on stderr.
@@ -76,7 +77,7 @@ def start_run(folder: Path, spec_text: str, info: dict[str, Any], free: Sequence
         folder.mkdir(parents=True, exist_ok=True)
         (folder / SPEC_FILE).write_text(spec_text, encoding="utf-8")
         created = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        publish_json(path, {"status": "training", "created": created, **info})
+        publish_json(path, {"status": "training", "created": created, **provenance(), **info})
         return
     changed = _changes(before, info)
     refused = [text for key, text in changed.items() if key not in free]

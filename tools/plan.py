@@ -109,7 +109,7 @@ def make_plan() -> report.Plan:
     rows, draws = read_rows(), Draws(FLAGS.replicates, FLAGS.seed)
     axes = axes_of(rows, draws)
     if not axes:
-        raise CvrError("--results: no axis of two or more levels in the tables, only factorials or single levels; nothing to fit a curve to")
+        raise CvrError("--results: no axis of two or more levels in the tables (only factorials or single levels): nothing to fit")
     budget = Budget(FLAGS.budget_flops_per_item, FLAGS.budget_training, FLAGS.budget_memory, FLAGS.p99_ms)
     steps = [step for axis in axes for step in steps_of(axis, factors, budget, latency)]
     names = ("results", "rate", "sizes", "factors", "rank_by", "replicates", "seed", "serving_curve")

@@ -16,7 +16,6 @@ from tools.planning.cells import Draws
 from tools.planning.steps import Budget, Step, ranked, steps_of
 from tools.tracking.table import ResultRow
 
-
 NO_LIMITS = Budget()
 
 
