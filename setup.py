@@ -89,6 +89,7 @@ setup(
             "cvr-rank-by = tools.cli:rank_by",
             "cvr-replay = tools.cli:replay",
             "cvr-rollback = tools.cli:rollback",
+            "cvr-scaling-study = tools.cli:scaling_study",
             "cvr-serve = tools.cli:serve",
             "cvr-simulate-serving = tools.cli:simulate_serving",
             "cvr-soak = tools.cli:soak",

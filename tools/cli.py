@@ -99,6 +99,11 @@ def rollback() -> None:
     _run("export.rollback")
 
 
+def scaling_study() -> None:
+    """The paper's scaling studies, each a declared list of runs: `tools.scaling_study`."""
+    _run("tools.scaling_study")
+
+
 def serve() -> None:
     """Local gRPC server that speaks TF Serving's protocol: `export.serve`."""
     _run("export.serve")
