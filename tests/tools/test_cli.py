@@ -29,6 +29,7 @@ MAINS = {
     "rank_by": "tools.rank_by",
     "replay": "export.replay",
     "rollback": "export.rollback",
+    "scaling_study": "tools.scaling_study",
     "serve": "export.serve",
     "simulate_serving": "tools.simulate_serving",
     "soak": "tools.soak",
