@@ -72,9 +72,9 @@ def _tiles(results: Results, judged: Sequence[Judged], found: Sequence[Finding])
 
 
 def _findings(found: Sequence[Finding]) -> Section:
-    rows = [(f"{one.requirement}: {one.word}", one.why) for one in found]
+    rows = [(one.requirement, f"{one.word}: {one.why}") for one in found]
     intro = "Every requirement that this study speaks to, declared before it ran. What is undecided counts as not reproduced."
-    return Section("Status", intro, ("status", "evidence, in mAP"), rows)
+    return Section("Status", intro, ("requirement", "status and evidence, in mAP"), rows)
 
 
 def _claims(judged: Sequence[Judged], margin: float) -> Section:
@@ -82,13 +82,13 @@ def _claims(judged: Sequence[Judged], margin: float) -> Section:
     for one in judged:
         found, (low, high) = one.row.found, one.row.found.interval
         tests = (f"{one.row.p:.4f}", f"{one.row.p_equivalent:.4f}", f"{found.mde:.4f}")
-        shown = (one.contrast.claim or "-", one.contrast.paper or "-", one.row.verdict)
-        parts = (f"{found.se_lists:.4f}", f"{found.se_seeds:.4f}")
-        rows.append((one.contrast.name, f"{found.difference:+.4f}", f"[{low:+.4f}, {high:+.4f}]", *parts, *tests, *shown))
-    head = ("claim", "mAP", "95 % interval", "se lists", "se seeds", "p", "p equivalent", "detectable", "paper's claim", "figure", "found")
+        paper = ", ".join(filter(None, (one.contrast.claim, one.contrast.paper))) or "-"
+        errors = f"{found.se_lists:.4f}, {found.se_seeds:.4f}"
+        rows.append((one.contrast.name, f"{found.difference:+.4f} [{low:+.4f}, {high:+.4f}]", errors, *tests, paper, one.row.verdict))
+    head = ("claim", "mAP [95 % interval]", "se: lists, seeds", "p", "p equivalent", "detectable", "the paper", "found")
     names = [one.contrast.name for one in judged]
     values, intervals = [one.row.found.difference for one in judged], [one.row.found.interval for one in judged]
-    figure = figures.claims(names, values, intervals, margin, f"mAP, 95 % interval over lists and seeds; grey: within ±{margin:g}")
+    figure = figures.claims(names, values, intervals, margin, f"mAP, 95 % interval; grey: ±{margin:g}")
     how = f"Equivalent: within ±{margin:g}, two one-sided tests. P-values corrected by Holm among claims of a kind."
     intro = f"Differences in mAP; slopes are per doubling. {how}"
     return Section("Claims", intro, head, rows, figure)
@@ -96,21 +96,21 @@ def _claims(judged: Sequence[Judged], margin: float) -> Section:
 
 def _arms(results: Results, judged: Sequence[Judged]) -> Section:
     by_arm = {one.contrast.name: one for one in judged}
-    head = ("arm", "test mAP", "change %", "95 % interval", "p", "detectable %", "the paper", "FLOPs per item", "parameters", "table bytes",
-            "items/s", "items/s, ratio")  # fmt: skip
+    head = ("arm", "test mAP", "change % [95 % interval]", "p", "detectable %", "the paper", "FLOPs per item", "parameters", "table bytes",
+            "items/s (ratio)")  # fmt: skip
     reference = results.study.reference
     rows = []
     for arm in results.study.arms:
         one, speed = by_arm.get(arm.name), results.cost(arm.name, "items_per_second_train")
-        change = ("reference", "", "", "")
+        change = ("reference", "", "")
         if one:
             found, (low, high) = one.row.found, one.row.found.relative_interval
-            change = (f"{100 * found.relative:+.2f}", f"[{100 * low:+.2f}, {100 * high:+.2f}]", f"{one.row.p:.4f}",
+            change = (f"{100 * found.relative:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]", f"{one.row.p:.4f}",
                       f"{relative(found.mde, found.reference):.2f}")  # fmt: skip
         costs = tuple(f"{results.cost(arm.name, name):,.0f}" for name in ("flops_per_item", "parameters", "embedding_bytes"))
         ratio = speed / results.cost(reference, "items_per_second_train")
-        rows.append((arm.name, f"{results.map(arm.name):.4f}", *change, results.study.paper.get(arm.name, "-"), *costs, f"{speed:,.0f}",
-                     f"{ratio:.2f}"))  # fmt: skip
+        rows.append((arm.name, f"{results.map(arm.name):.4f}", *change, results.study.paper.get(arm.name, "-"), *costs,
+                     f"{speed:,.0f} ({ratio:.2f})"))  # fmt: skip
     note = "items/s are of whole trainings on this machine, one after the other or side by side: a hint, no benchmark."
     return Section("Arms", f"Relative change of test mAP to {reference}; p-values corrected by Holm.", head, rows, note=note)
 
