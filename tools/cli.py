@@ -84,6 +84,11 @@ def make_logs() -> None:
     _run("tools.make_logs")
 
 
+def plan() -> None:
+    """What to scale next, from measured curves and under budgets: `tools.plan`."""
+    _run("tools.plan")
+
+
 def rank_by() -> None:
     """Lists ranked by one feature, as a baseline: `tools.rank_by`."""
     _run("tools.rank_by")
@@ -127,6 +132,11 @@ def study_backbones() -> None:
 def study_warm_start() -> None:
     """Warm starts against training from scratch, in quality, cost and drift: `tools.study_warm_start`."""
     _run("tools.study_warm_start")
+
+
+def track() -> None:
+    """Runs and evaluations gathered into one table, and what differs between two: `tools.track`."""
+    _run("tools.track")
 
 
 def train() -> None:
