@@ -85,3 +85,24 @@ def test_intervals_cover_the_planted_slope(seeds: int, lists: int) -> None:
 
 def test_one_seed_without_lists_has_no_interval() -> None:
     assert replicates_of([np.array([0.5]), np.array([0.6])], None, Draws()) is None
+
+
+TABLE1 = {
+    "DCNv2 cross": ([0.00, 0.12, 0.18, 0.18], [4.17, 6.37, 12.03, 28.37], 0.059),
+    "DCNv2 deep": ([0.00, -0.01, 0.10, 0.15], [4.17, 7.63, 18.32, 34.04], 0.055),
+    "MaskNet cross": ([0.23, 0.40, 0.52, 0.64], [2.87, 4.70, 10.89, 33.31], 0.109),
+    "MaskNet parallel": ([0.50, 0.52, 0.56, 0.60], [6.27, 10.89, 20.12, 38.59], 0.039),
+    "Transformer d": ([-0.01, 0.21, 0.25, 0.26], [0.87, 1.85, 5.18, 10.19], 0.070),
+    "Transformer L": ([-0.01, 0.18, 0.33, 0.46], [0.87, 1.75, 4.22, 12.01], 0.122),
+    "RankMixer d": ([0.17, 0.37, 0.50, 0.53], [1.78, 4.40, 13.43, 27.49], 0.091),
+    "RankMixer L": ([-0.02, 0.17, 0.34, 0.32], [0.99, 1.78, 3.98, 10.91], 0.097),
+}
+"""Published gains of mAP in % and FLOPs per item in 1e7, and their least-squares slope per doubling of FLOPs, by polyfit."""
+
+
+@pytest.mark.parametrize("name", TABLE1)
+def test_slopes_of_the_papers_table_1(name: str) -> None:
+    gains, flops, slope = TABLE1[name]
+    found = fit_log_linear(np.array(flops), np.array([gains]), EQUAL)
+    assert found[0, 1] == pytest.approx(slope, abs=0.0015)
+    assert found[0, ::-1] == pytest.approx(np.polyfit(np.log2(flops), gains, 1))
