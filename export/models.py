@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tensorflow_serving.apis import get_model_status_pb2, model_pb2
 
+from export.memory import give_back
 from export.servable import Servable
 
 _State = get_model_status_pb2.ModelVersionStatus
@@ -145,6 +146,8 @@ class Models:
             with self._lock:
                 if number not in self._served:
                     self._record(number, Status(END))
+        if idle:
+            give_back()
 
     def _record(self, version: int, status: Status) -> None:
         self._states[version] = status

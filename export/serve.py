@@ -20,6 +20,7 @@ from cvr.errors import CvrError, run_main
 from export.admission import Capacity
 from export.credentials import server_credentials
 from export.loading import load_version
+from export.memory import share_interpreter
 from export.models import Models
 from export.server import Server, Watching
 from export.source import Source
@@ -55,6 +56,7 @@ def main(argv: Sequence[str]) -> int:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
+    share_interpreter()
     server = _server()
     server.start()
     if FLAGS.metrics_port is not None:
