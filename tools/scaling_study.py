@@ -21,13 +21,14 @@ from cvr.evaluate import without_nan
 from cvr.manifest import load_manifest, publish_json
 from tools.comparison.statistics import Resampling
 from tools.scaling import report, studies
-from tools.scaling.declare import Contrast, Period, Setup, Study, change
+from tools.scaling.declare import Contrast, Finding, Period, Setup, Study, change
 from tools.scaling.estimate import START, minutes_left, pilots
+from tools.scaling.followed import Options, run
 from tools.scaling.logs import FULL, QUICK, SYNTHETIC_SPEC, Source
 from tools.scaling.results import Results
 from tools.scaling.runs import Runs
 from tools.scaling.status import findings, judge
-from tools.studies.backbones import Choice, best, outcomes, parse_grid
+from tools.studies.backbones import Choice, best, outcomes, parse_grid, read
 from tools.studies.jobs import Job, execute, print_commands
 from tools.tracking.table import write_results
 
@@ -47,6 +48,8 @@ def define_flags() -> None:
     flags.DEFINE_string("source", "canonical", "Format of --logs.")
     flags.DEFINE_string("spec", SYNTHETIC_SPEC, "Feature spec of --logs.")
     flags.DEFINE_list("period", None, "Times (ISO 8601) of --logs: first training list, first validation list, first test list, end.")
+    flags.DEFINE_string("run", None, "Trained runs of one configuration, for --study=importance.")
+    flags.DEFINE_string("export", None, "Exported model, for --study=serving.")
     flags.DEFINE_integer("days", None, "Training days of the synthetic log.", lower_bound=4)
     flags.DEFINE_integer("searches_per_day", None, "Searches per day of the synthetic log.", lower_bound=1)
     flags.DEFINE_integer("seeds", None, f"Seeds of each arm; by default {FULL.seeds}, with --quick {QUICK.seeds}.", lower_bound=1)
@@ -134,11 +137,10 @@ def publish(runs: Runs, module: ModuleType, chosen: dict[str, Choice], task: str
     results = Results(study, evaluations, infos, task)
     write_results(output / TABLE, results.rows(output))
     judged = judge([*arms_table(study), *module.contrasts(study, results)], results, how)
-    found = [*module.findings(study, results, how), *findings(judged)]
-    found.sort(key=lambda one: (int("".join(filter(str.isdigit, one.requirement))), one.requirement))
+    found = by_number([*module.findings(study, results, how), *findings(judged)])
     quick = ", a quick run: its numbers mean nothing" if FLAGS.quick else ""
     about = f"task {task}, mAP on the test split, {runs.seeds} seeds per arm{quick}"
-    empty = report.Report(study, _command(), about, FLAGS.margin, (), ())
+    empty = report.Report(study.title, _command(), about, FLAGS.margin)
     made = report.make_report(results, judged, found, module.sections(study, results, judged), empty)
     report.write(made, output)
     publish_json(output / RESULT, without_nan({
@@ -147,8 +149,37 @@ def publish(runs: Runs, module: ModuleType, chosen: dict[str, Choice], task: str
         "contrasts": [one.as_json() for one in judged],
         "chosen": {family: dict(choice) for family, choice in chosen.items()},
     }))  # fmt: skip
+    say(found)
+
+
+def by_number(found: Sequence[Finding]) -> list[Finding]:
+    """Findings in the order of the requirements."""
+    return sorted(found, key=lambda one: (int("".join(filter(str.isdigit, one.requirement))), one.requirement))
+
+
+def say(found: Sequence[Finding]) -> None:
+    """The status words, and where the page is."""
     print("\n".join(f"{one.requirement}: {one.word}" for one in found))
-    print(f"{output / 'report.html'}")
+    print(Path(FLAGS.output) / "report.html")
+
+
+def follow(module: ModuleType) -> None:
+    """A study that another command makes: runs it, and writes its page and `study.json`."""
+    given = {name: FLAGS[name].value for name in ("quick", "base", "margin", "parallel", "threads", "replicates", "lists", "run", "export")}
+    options = Options(Path(FLAGS.output), **given)
+    command = module.command(options)
+    if FLAGS.print_commands:
+        print("" if command.finished else f"{command.line}\n", end="")
+        return
+    options.output.mkdir(parents=True, exist_ok=True)
+    run(command)
+    found, sections = module.report(read(command.done), options)
+    about = "a quick run: its numbers mean nothing" if FLAGS.quick else f"measured by {command.words[0]}"
+    sections = (report.findings_section(by_number(found)), *sections)
+    report.write(report.Report(module.TITLE, _command(), about, FLAGS.margin, sections), options.output)
+    content = {"study": FLAGS.study, "command": _command(), "findings": [dataclasses.asdict(one) for one in found]}
+    publish_json(options.output / RESULT, content)
+    say(found)
 
 
 def _command() -> str:
@@ -159,6 +190,9 @@ def main(argv: Sequence[str]) -> int:
     """Runs what is not finished, then writes the results."""
     del argv
     module = studies.load(FLAGS.study)
+    if hasattr(module, "command"):
+        follow(module)
+        return 0
     runs = make_runs(module)
     runs.output.mkdir(parents=True, exist_ok=True)
     if not stage("log", runs.source.make_logs()) or not stage("lists", runs.data()):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.report.page import Page, Section, render
 from tools.scaling import figures
-from tools.scaling.declare import Finding, Study
+from tools.scaling.declare import Finding
 from tools.scaling.results import Results, relative
 from tools.scaling.status import DIRECTION, EXACT, Judged
 
@@ -20,21 +20,21 @@ ARMS = "arms"
 class Report:
     """All that is shown. `command` makes it again; `about` says on what it was measured."""
 
-    study: Study
+    title: str
     command: str
     about: str
     margin: float
-    sections: tuple[Section, ...]
-    tiles: tuple[tuple[str, str, str], ...]
+    sections: tuple[Section, ...] = ()
+    tiles: tuple[tuple[str, str, str], ...] = ()
 
     def html(self) -> str:
         """One page that needs no other file."""
         note = Section("Make it again", note=self.command)
-        return render(Page(self.study.title, self.about, self.tiles, (*self.sections, note)))
+        return render(Page(self.title, self.about, self.tiles, (*self.sections, note)))
 
     def markdown(self) -> str:
         """The same without plots."""
-        parts = [f"# {self.study.title}\n\n{self.about}\n"]
+        parts = [f"# {self.title}\n\n{self.about}\n"]
         parts += [_markdown(section) for section in self.sections if section.rows]
         return "\n".join([*parts, f"Made by:\n\n    {self.command}\n"])
 
@@ -50,7 +50,7 @@ def make_report(results: Results, judged: Sequence[Judged], found: Sequence[Find
     """Fills a report's sections and tiles."""
     claims = [one for one in judged if one.contrast.table != ARMS]
     arms = [one for one in judged if one.contrast.table == ARMS]
-    sections = [_findings(found), *more]
+    sections = [findings_section(found), *more]
     if claims:
         sections.append(_claims(claims, how.margin))
     sections.append(_arms(results, arms))
@@ -71,7 +71,8 @@ def _tiles(results: Results, judged: Sequence[Judged], found: Sequence[Finding])
     )
 
 
-def _findings(found: Sequence[Finding]) -> Section:
+def findings_section(found: Sequence[Finding]) -> Section:
+    """The table of status words."""
     rows = [(one.requirement, f"{one.word}: {one.why}") for one in found]
     intro = "Every requirement that this study speaks to, declared before it ran. What is undecided counts as not reproduced."
     return Section("Status", intro, ("requirement", "status and evidence, in mAP"), rows)
@@ -116,10 +117,10 @@ def _arms(results: Results, judged: Sequence[Judged]) -> Section:
 
 
 def write(report: Report, folder: Path) -> None:
-    """`report.html` and `table.md`, and each plot as SVG under `plots/`."""
+    """`report.html` and `table.md`, and each plot that is SVG under `plots/`."""
     (folder / "report.html").write_text(report.html(), encoding="utf-8")
     (folder / "table.md").write_text(report.markdown(), encoding="utf-8")
     (folder / "plots").mkdir(exist_ok=True)
     for section in report.sections:
-        if section.figure:
+        if section.figure.startswith("<svg"):
             (folder / "plots" / f"{section.title.lower().replace(' ', '_')}.svg").write_text(section.figure, encoding="utf-8")

@@ -7,7 +7,8 @@ A module defines
     findings(study, results, how) -> [Finding]         what no contrast says, such as an identity
     sections(study, results, judged) -> [Section]      plots in the paper's form
 
-Adding one takes one file here; nothing else needs an edit.
+A study whose runs another command makes defines what `tools.scaling.followed` says instead. Adding one takes one file here; nothing else
+needs an edit.
 """
 
 from __future__ import annotations
