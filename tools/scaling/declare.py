@@ -109,7 +109,7 @@ class Finding:
 @dataclasses.dataclass(frozen=True)
 class Study:
     """All that is run. `families` names the arm that each family is tuned with, `raised` the factors of a factorial's arms
-    (`backbone+data`), `paper` the published figure beside an arm."""
+    (`data+backbone`), `paper` the published figure beside an arm."""
 
     name: str
     title: str
