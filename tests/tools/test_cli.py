@@ -16,6 +16,7 @@ MAINS = {
     "build_lists": "pipelines.build_lists",
     "calibrate": "cvr.calibrate",
     "compare": "tools.compare",
+    "conformance": "export.conformance",
     "demo": "tools.demo",
     "describe": "cvr.describe",
     "describe_export": "export.describe",
@@ -50,6 +51,8 @@ def test_an_entry_point_runs_its_main(name: str, monkeypatch: pytest.MonkeyPatch
     getattr(cli, name)()
     assert ran == [(MAINS[name], {"run_name": "__main__", "alter_sys": True})]
     found = importlib.util.find_spec(MAINS[name])
+    if found is not None and found.submodule_search_locations:
+        found = importlib.util.find_spec(MAINS[name] + ".__main__")
     assert found is not None and found.origin is not None
     assert '\nif __name__ == "__main__":\n' in Path(found.origin).read_text()
 

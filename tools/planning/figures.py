@@ -23,7 +23,7 @@ _COLUMNS = 3
 
 
 def write_curves(axes: Sequence[Axis], path: Path, metric: str) -> None:
-    """A panel per axis: measured levels with 95 % intervals, the chosen curve with its band, dashed beyond the measured range."""
+    """A panel per axis: gains over the base with paired 95 % intervals, and the chosen curve, dashed beyond the measured range."""
     rows = math.ceil(len(axes) / _COLUMNS)
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.9 * rows + 0.3), layout="constrained", dpi=150)
@@ -33,25 +33,26 @@ def write_curves(axes: Sequence[Axis], path: Path, metric: str) -> None:
         for panel in panels[len(axes) :]:
             panel.set_visible(False)
         for panel in panels[::_COLUMNS]:
-            panel.set_ylabel(metric)
+            panel.set_ylabel(f"{metric}, less the base's")
         named_below(figure, list(panels[:1]))
         figure.savefig(path)
 
 
 def _draw_axis(panel: Axes, axis: Axis) -> None:
-    top = float(axis.levels[-1])
+    top, base, bases = float(axis.levels[-1]), axis.cells.means[axis.base], axis.cells.replicates
     for reach, dash in ((np.geomspace(axis.levels[0], top, 60), "-"), (np.geomspace(top, REACH * top, 20), "--")):
         value, drawn = axis.fit.at(reach)
-        panel.plot(reach, value, dash, color=colour_of(0), linewidth=1.5, label="curve" if dash == "-" else "extrapolated")
-        if drawn is not None:
-            low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+        panel.plot(reach, value - base, dash, color=colour_of(0), linewidth=1.5, label="curve" if dash == "-" else "extrapolated")
+        if drawn is not None and bases is not None:
+            low, high = np.quantile(drawn - bases[:, axis.base, None], [0.025, 0.975], axis=0)
             panel.fill_between(reach, low, high, color=colour_of(0), alpha=0.15, linewidth=0)
     reach_of_means = None
-    if axis.cells.replicates is not None:
-        low, high = np.quantile(axis.cells.replicates, [0.025, 0.975], axis=0)
-        reach_of_means = np.abs(np.stack([axis.cells.means - low, high - axis.cells.means]))
+    gains = axis.cells.means - base
+    if bases is not None:
+        low, high = np.quantile(bases - bases[:, axis.base, None], [0.025, 0.975], axis=0)
+        reach_of_means = np.abs(np.stack([gains - low, high - gains]))
     style: dict[str, Any] = {"fmt": "o", "color": INK, "markersize": 4, "capsize": 2, "linewidth": 1}
-    panel.errorbar(axis.levels, axis.cells.means, yerr=reach_of_means, label="measured", **style)
+    panel.errorbar(axis.levels, gains, yerr=reach_of_means, label="measured", **style)
     panel.set_xscale("log", base=2)
     panel.set_xticks([*axis.levels, REACH * top], [*(f"{level:g}" for level in axis.levels), f"{REACH * top:g}"])
     panel.xaxis.set_minor_locator(NullLocator())
@@ -85,8 +86,9 @@ def _draw_front(panel: Axes, points: Sequence[Point], cost: str) -> None:
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     for number, place in enumerate(order, start=1):
         panel.annotate(str(number), (costs[place], values[place]), xytext=(0, 5), textcoords="offset points", ha="center", fontsize=8)
-    named = ", ".join(f"{number}\u00a0{points[place].arm}" for number, place in enumerate(order, start=1))
-    panel.set_xlabel(f"{cost.replace('_', ' ').replace('flops', 'FLOPs')}\n{textwrap.fill(named, 54)}", fontsize=8.5)
+    named = ", ".join(f"{number} {points[place].arm}".replace(" ", "\u00a0") for number, place in enumerate(order, start=1))
+    wrapped = textwrap.fill(named, 54, break_long_words=False)
+    panel.set_xlabel(f"{cost.replace('_', ' ').replace('flops', 'FLOPs')}\n{wrapped}", fontsize=8.5)
     panel.margins(x=0.08, y=0.1)
     panel.grid(axis="both")
 
