@@ -139,7 +139,8 @@ def publish(runs: Runs, module: ModuleType, chosen: dict[str, Choice], task: str
     judged = judge([*arms_table(study), *module.contrasts(study, results)], results, how)
     found = by_number([*module.findings(study, results, how), *findings(judged)])
     quick = ", a quick run: its numbers mean nothing" if FLAGS.quick else ""
-    about = f"task {task}, mAP on the test split, {runs.seeds} seeds per arm{quick}"
+    alone = " seed per arm: intervals are about these trained models, not about others trained alike"
+    about = f"task {task}, mAP on the test split, {runs.seeds}{' seeds per arm' if runs.seeds > 1 else alone}{quick}"
     empty = report.Report(study.title, _command(), about, FLAGS.margin)
     made = report.make_report(results, judged, found, module.sections(study, results, judged), empty)
     report.write(made, output)

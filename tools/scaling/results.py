@@ -22,7 +22,9 @@ class Results:
     Raises CvrError where the evaluations are not of the same searches and labels.
     """
 
-    def __init__(self, study: Study, evaluations: Mapping[str, Sequence[Path]], infos: Mapping[str, Sequence[dict[str, Any]]], task: str):
+    def __init__(
+        self, study: Study, evaluations: Mapping[str, Sequence[Path]], infos: Mapping[str, Sequence[dict[str, Any]]], task: str
+    ) -> None:
         self.study, self.infos, self.task = study, infos, task
         self._evaluations = evaluations
         systems = [System(arm.name, tuple(evaluations[arm.name])) for arm in study.arms]
