@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from cvr import backbones
 from cvr.errors import CvrError
+from cvr.schema import parse_spec
 from tools import table1_flops
 from tools.scaling import studies
 from tools.scaling.declare import Setup
-from tools.scaling.logs import FULL, QUICK, edited
+from tools.scaling.logs import FULL, QUICK, SYNTHETIC_SPEC, edited
 from tools.scaling.paper import TABLE_1
 from tools.scaling.studies.backbone import DIVISORS, KEPT
 
@@ -91,3 +94,11 @@ def test_spec_changes() -> None:
     assert changed == "tables:\n  item:\n    dim: 16\nfeatures:\n  title:\n    embedding:\n      dim: 2\n"
     with pytest.raises(CvrError, match="the spec has no 'query' of features.query.table"):
         edited(text, (("features.query.table", None),))
+
+
+@pytest.mark.parametrize("name", ["embedding", "compound"])
+def test_changes_of_an_arm_need_no_other_lists(name: str) -> None:
+    study, text = studies.load(name).declare(Setup(False, FULL.period)), Path(SYNTHETIC_SPEC).read_text(encoding="utf-8")
+    stored = parse_spec(text).fingerprint
+    found = [parse_spec(edited(text, arm.edits)) for arm in study.arms]
+    assert {spec.fingerprint for spec in found} == {stored}
