@@ -253,7 +253,7 @@ def parse(spec: FeatureSpec, serialized: tf.Tensor) -> Tensors:
     raw = tf.io.parse_example(serialized, features)
     message = "a record was built with another feature spec than the one given; rebuild the lists or use the spec in their manifest"
     same = tf.reduce_all(tf.equal(raw["spec"], tf.constant(layout.fingerprint, tf.int64)))
-    with tf.control_dependencies([tf.debugging.Assert(same, [message])]):
+    with tf.control_dependencies([tf.debugging.assert_equal(same, True, message)]):
         return _columns_of(layout, raw)
 
 

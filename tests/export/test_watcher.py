@@ -141,10 +141,13 @@ def test_a_version_is_unloaded_after_its_last_request(models: Models, loader: Lo
     assert loader.loaded[0].closed and _states(models) == {1: END, 2: AVAILABLE}
 
 
-def test_few_ended_versions_are_remembered(models: Models, loader: Loader, tmp_path: Path) -> None:
+def test_few_ended_versions_are_remembered(
+    models: Models, loader: Loader, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.models._REMEMBERED", 3)
     _add(tmp_path, 1)
     watcher = _watcher(models, tmp_path, loader)
-    for version in range(2, 80):
+    for version in range(2, 8):
         _add(tmp_path, version)
         watcher.poll()
-    assert sorted(_states(models)) == list(range(29, 80))
+    assert sorted(_states(models)) == [4, 5, 6, 7]

@@ -13,7 +13,7 @@ import itertools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from absl import flags
@@ -34,7 +34,15 @@ from tools.benchmarks.reference_batch import LENGTH, reference_batch, reference_
 FLAGS = flags.FLAGS
 PROGRAMS = ("step", "dense", "backbone")
 RUNNER = "run_hlo.py"
-Found = tuple[Callable[[Batch], Any], Batch]
+
+
+class Found(NamedTuple):
+    """A program: what is computed, of which batch, and the optimizers' variables."""
+
+    function: Callable[[Batch], Any]
+    batch: Batch
+    states: Sequence[tf.Variable] = ()
+
 
 
 def define_flags() -> None:
@@ -61,11 +69,15 @@ def _optimizer(tables: Sequence[tf.Variable], dense: Sequence[tf.Variable], tabl
     return make_optimizer(lambda: tables, lambda: dense, schedule, schedule, config)
 
 
+def _states(optimizer: RankerOptimizer) -> list[tf.Variable]:
+    return [variable for one in optimizer.optimizers for variable in one.variables]
+
+
 def step_program(ranker: Ranker, batch: Batch, table_optimizer: str) -> Found:
     """The whole training step on a raw batch."""
     optimizer = _optimizer(ranker.extraction.table_variables, ranker.dense_variables, table_optimizer)
     step = TrainingStep(ranker, optimizer, LossGuard(len(ranker.task_names)), LENGTH, Loss())
-    return step.__call__, _without_strings(batch)
+    return Found(step.__call__, _without_strings(batch), _states(optimizer))
 
 
 def dense_program(ranker: Ranker, batch: Batch) -> Found:
@@ -85,7 +97,7 @@ def dense_program(ranker: Ranker, batch: Batch) -> Found:
         return losses
 
     needed = {name: batch[name] for name in ("list_index", "list_size", "item_offset", "item_mask", "labels")}
-    return step, {**needed, "context": tf.cast(context, tf.float32), "items": tf.cast(items, tf.float32)}
+    return Found(step, {**needed, "context": tf.cast(context, tf.float32), "items": tf.cast(items, tf.float32)}, _states(optimizer))
 
 
 def _like(values: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
@@ -102,7 +114,7 @@ def backbone_program(ranker: Ranker, batch: Batch) -> Found:
     def infer(given: Batch) -> tf.Tensor:
         return tf.cast(ranker.backbone({name: tf.cast(value, kind) for name, value in given.items()}), tf.float32)
 
-    return infer, {name: tf.cast(value, tf.float32) for name, value in views.items()}
+    return Found(infer, {name: tf.cast(value, tf.float32) for name, value in views.items()})
 
 
 def export(folder: Path, config: RankerConfig, programs: Sequence[str], about: dict[str, Any]) -> None:
@@ -117,9 +129,10 @@ def export(folder: Path, config: RankerConfig, programs: Sequence[str], about: d
     }
     items = FLAGS.lists * LENGTH
     for program in programs:
-        function, arguments = make[program]()
+        made = make[program]()
         flops = {"flops": 2 * ranker.backbone.multiply_adds() * items} if program == "backbone" else {}
-        found = write_program(folder / program, function, arguments, {**about, "program": program, "items": items, **flops}, FLAGS.values)
+        told = {**about, "program": program, "items": items, **flops}
+        found = write_program(folder / program, made.function, made.batch, told, FLAGS.values, made.states)
         print(f"{folder.name}/{program}: {len(found['parameters'])} parameters, {found['loops']} loops", flush=True)
 
 

@@ -21,14 +21,17 @@ Batch = dict[str, tf.Tensor]
 Program = Callable[[Batch], Any]
 
 
-def write_program(folder: Path, function: Program, batch: Batch, about: Mapping[str, Any], values: bool = False) -> dict[str, Any]:
+def write_program(
+    folder: Path, function: Program, batch: Batch, about: Mapping[str, Any], values: bool = False, states: Sequence[tf.Variable] = ()
+) -> dict[str, Any]:
     """Compiles `function(batch)` for XLA and writes its folder; returns the content of `program.json`.
 
-    Shapes are those of the batch; strings are not allowed. The function may assign variables that exist.
+    Shapes are those of the batch; strings are not allowed. The function may assign variables that exist; `states` are those that it
+    touches by their handles alone, of which TensorFlow keeps no list.
     """
     graph = tf.function(function, autograph=False, jit_compile=True)
     concrete = graph.get_concrete_function(batch)
-    variables = _captured_variables(concrete)
+    variables = _captured_variables(concrete, states)
     module = hlo_pb2.HloModuleProto.FromString(graph.experimental_get_compiler_ir(batch)(stage="hlo_serialized"))
     loops = rewrite(module)
     names = [name for name in sorted(batch) if tf.size(batch[name])]  # as tf.nest flattens; empty ones become constants
@@ -50,9 +53,9 @@ def write_program(folder: Path, function: Program, batch: Batch, about: Mapping[
     return found
 
 
-def _captured_variables(concrete: Any) -> list[tf.Variable]:
+def _captured_variables(concrete: Any, states: Sequence[tf.Variable]) -> list[tf.Variable]:
     """The variables that a function reads or assigns, in the order of its parameters."""
-    by_handle = {id(variable.handle): variable for variable in concrete.graph.variables}
+    by_handle = {id(variable.handle): variable for variable in [*concrete.graph.variables, *states]}
     return [by_handle[id(captured)] for captured in concrete.captured_inputs]
 
 

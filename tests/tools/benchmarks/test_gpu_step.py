@@ -39,8 +39,8 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "dense": gpu_step.dense_program(ranker, batch),
         "backbone": gpu_step.backbone_program(ranker, batch),
     }
-    for name, (function, arguments) in made.items():
-        write_program(folder / name, function, arguments, {"program": name, "items": 50}, values=name != "step")
+    for name, (function, arguments, states) in made.items():
+        write_program(folder / name, function, arguments, {"program": name, "items": 50}, name != "step", states)
     return folder
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
 from cvr.errors import CvrError
 from export.batching import Batching
+from tests.commands import run_main
 from tools import simulate_serving
 from tools.serving.curves import Curve, Machine, curve_of, read_machine, write_machine
 from tools.serving.peak import Effort
@@ -80,18 +80,9 @@ def test_service_times_as_a_file(tmp_path: Path) -> None:
 def test_the_command_plans(tmp_path: Path) -> None:
     curve, out = tmp_path / "curve.json", tmp_path / "plan.json"
     write_machine(curve, GPU, {})
-    values = flags.FLAGS
-    before = {name: values[name].value for name in values}
-    if "curve" not in before:
-        simulate_serving.define_flags()
-    try:
-        given = ["--plan", "--traffic=900", "--p99_ms=60", "--price=3", "--sweep_timeouts=0,10", "--num_simulated=800", "--sizes=10"]
-        given += ["--batch_threads=8", "--allowed_batch_sizes=16,64,256,1024", f"--plot={tmp_path / 'plan.svg'}", f"--json={out}"]
-        values(["simulate_serving", f"--curve={curve}", *given])
-        assert simulate_serving.main(["simulate_serving"]) == 0
-    finally:
-        for name in values:
-            values[name].value = before.get(name, values[name].default)
+    given = ["--plan", "--traffic=900", "--p99_ms=60", "--price=3", "--sweep_timeouts=0,10", "--num_simulated=800", "--sizes=10"]
+    given += ["--batch_threads=8", "--allowed_batch_sizes=16,64,256,1024", f"--plot={tmp_path / 'plan.svg'}", f"--json={out}"]
+    assert run_main(simulate_serving, f"--curve={curve}", *given) == 0
     best, other = json.loads(out.read_text())["results"]
     assert best["timeout_ms"] == 10 and best["instances"] < other["instances"] and best["cost_per_hour"] == 3 * best["instances"]
     assert (tmp_path / "plan.svg").read_text().count("<svg") == 1
