@@ -58,7 +58,7 @@ setup(
     extras_require={
         "test": TEST,
         "dev": [*TEST, "mypy", "ruff", "types-protobuf", "uv"],
-        # A peer that tests compare layers with and tools.benchmarks.train is timed beside; not in constraints.txt, which would pin PyTorch's GPU build.
+        # For tests of layers and tools.benchmarks.train; not in constraints.txt, which would pin PyTorch's GPU build.
         "peers": ["torch>=2.2"],
         "bench": ["duckdb>=1.1", "polars>=1.8"],
         # Runs exported XLA programs (tools.benchmarks.run_hlo); not in constraints.txt, because a GPU needs its own build.

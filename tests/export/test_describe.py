@@ -4,8 +4,8 @@ import pytest
 
 from export import describe
 from export.servable import Servable
+from tests.commands import run_main
 from tests.export.conftest import Exported
-from tests.export.test_commands import Run, run  # noqa: F401 - a fixture
 
 
 def test_list_by_hand() -> None:
@@ -21,9 +21,9 @@ def test_list_by_hand() -> None:
 
 
 def test_every_name_and_its_meaning(
-    run: Run, exported: Exported, servable: Servable, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    exported: Exported, servable: Servable, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(describe, f"--export={exported.base}", "--list") == 0
+    assert run_main(describe, f"--export={exported.base}", "--list") == 0
     said = capsys.readouterr().out
     for signature, definition in servable.signature_defs.items():
         block = next(part for part in said.split("\n\n") if part.splitlines()[0] == signature)
@@ -32,6 +32,6 @@ def test_every_name_and_its_meaning(
     for line in said.splitlines():
         if line.startswith(("  in ", "  out")):
             assert len(line.split("  ")) >= 4 and line.split("]")[1].strip(), f"no meaning: {line}"
-    assert run(describe, f"--export={exported.version}") == 0
+    assert run_main(describe, f"--export={exported.version}") == 0
     told = capsys.readouterr().out
     assert "spec_fingerprint" in told and "purchase (ranks), click" in told and "batching.allowed_sizes" in told

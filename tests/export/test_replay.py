@@ -14,8 +14,8 @@ from export.example import example_search
 from export.prediction_log import LogWriter, predict_request, read_log
 from export.request import to_arrays
 from export.servable import Servable
+from tests.commands import run_main
 from tests.export.conftest import Exported
-from tests.export.test_commands import Run, run  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -69,44 +69,44 @@ def test_inputs_that_go_with_a_difference_come_first() -> None:
     assert by_input(found, 0.6) == []
 
 
-def test_offline(run: Run, exported: Exported, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    assert run(replay, f"--log={log}", f"--export={exported.base}") == 0
+def test_offline(exported: Exported, log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(replay, f"--log={log}", f"--export={exported.base}") == 0
     assert "6 requests replayed, 0 differ by more than 1e-04" in capsys.readouterr().out
     _shift(log, 0.25)
-    assert run(replay, f"--log={log}", f"--export={exported.version}", f"--output={tmp_path / 'report.json'}") == 1
+    assert run_main(replay, f"--log={log}", f"--export={exported.version}", f"--output={tmp_path / 'report.json'}") == 1
     assert "input price missing: 3 of 3 requests differ, by at most 2.50e-01" in capsys.readouterr().out
     told = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
     assert told["differing"] == 3 and told["by_input"][0]["name"] == "price"
     assert {entry["record"] for entry in told["by_request"]} == {1, 3, 5}
 
 
-def test_server(run: Run, target: str, log: Path) -> None:  # noqa: F811
-    assert run(replay, f"--log={log}", f"--target={target}") == 0
+def test_server(target: str, log: Path) -> None:
+    assert run_main(replay, f"--log={log}", f"--target={target}") == 0
     _shift(log, 0.25)
-    assert run(replay, f"--log={log}", f"--target={target}") == 1
+    assert run_main(replay, f"--log={log}", f"--target={target}") == 1
 
 
-def test_a_request_that_is_refused_now(run: Run, exported: Exported, log: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
+def test_a_request_that_is_refused_now(exported: Exported, log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (request, response), *_ = read_log(log)
     del request.inputs["price"]
     with LogWriter(log) as writer:
         writer.write(request, response)
-    assert run(replay, f"--log={log}", f"--export={exported.base}") == 1
+    assert run_main(replay, f"--log={log}", f"--export={exported.base}") == 1
     assert "request 0 (serving_default): CvrError: input 'price' is missing" in capsys.readouterr().out
 
 
-def test_what_is_no_log_to_replay(run: Run, exported: Exported, log: Path) -> None:  # noqa: F811
+def test_what_is_no_log_to_replay(exported: Exported, log: Path) -> None:
     (request, response), *_ = read_log(log)
     assert response is not None
     with pytest.raises(CvrError, match="give one of --export=DIR or --target"):
-        run(replay, f"--log={log}")
+        run_main(replay, f"--log={log}")
     response.model_spec.version.value = 9
     for entry, message in (((request, response), "version 9 answered, and is not in"), ((request, None), "record 0 .* has no response")):
         with LogWriter(log) as writer:
             writer.write(*entry)
         with pytest.raises(CvrError, match=message):
-            run(replay, f"--log={log}", f"--export={exported.base}")
+            run_main(replay, f"--log={log}", f"--export={exported.base}")
     with LogWriter(log):
         pass
     with pytest.raises(CvrError, match="holds no request"):
-        run(replay, f"--log={log}", f"--export={exported.base}")
+        run_main(replay, f"--log={log}", f"--export={exported.base}")

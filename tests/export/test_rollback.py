@@ -8,8 +8,8 @@ import pytest
 
 from cvr.errors import CvrError
 from export import rollback, versions
+from tests.commands import run_main
 from tests.export.conftest import Exported
-from tests.export.test_commands import Run, run  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -21,19 +21,19 @@ def base(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _go(run: Run, base: Path, *arguments: str) -> int:  # noqa: F811
-    return run(rollback, f"--model_base_path={base}", "--nocheck", *arguments)
+def _go(base: Path, *arguments: str) -> int:
+    return run_main(rollback, f"--model_base_path={base}", "--nocheck", *arguments)
 
 
-def test_back_and_forth(run: Run, base: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811
-    assert _go(run, base) == 0 and list(versions.published(base)) == [1, 2]
+def test_back_and_forth(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _go(base) == 0 and list(versions.published(base)) == [1, 2]
     assert "was 5 and is 2; 5 moved to" in capsys.readouterr().out
-    assert _go(run, base) == 0 and list(versions.published(base)) == [1] and list(versions.published(base / "retired")) == [2, 5]
+    assert _go(base) == 0 and list(versions.published(base)) == [1] and list(versions.published(base / "retired")) == [2, 5]
     assert versions.choose_version(base, None) == 6
     with pytest.raises(CvrError, match="version 5 is already published in .*retired/5"):
         versions.choose_version(base, "5")
-    assert _go(run, base, "--undo", "--to=2") == 0 and list(versions.published(base)) == [1, 2]
-    assert _go(run, base, "--undo") == 0 and "was 2 and is 5" in capsys.readouterr().out
+    assert _go(base, "--undo", "--to=2") == 0 and list(versions.published(base)) == [1, 2]
+    assert _go(base, "--undo") == 0 and "was 2 and is 5" in capsys.readouterr().out
     assert {v: (f / "saved_model.pb").read_text(encoding="utf-8") for v, f in versions.published(base).items()} == {1: "1", 2: "2", 5: "5"}
 
 
@@ -50,7 +50,7 @@ def test_the_newest_version_changes_once(base: Path, monkeypatch: pytest.MonkeyP
     assert versions.restore(base) == [5, 2] and seen == [5, 5]
 
 
-def test_what_cannot_be_done(run: Run, base: Path) -> None:  # noqa: F811
+def test_what_cannot_be_done(base: Path) -> None:
     for arguments, message in (
         (["--to=5"], "--to=5: it is the newest version already"),
         (["--to=3"], r"--to=3: .* has versions 1, 2, 5 \(retired: none\)"),
@@ -58,25 +58,25 @@ def test_what_cannot_be_done(run: Run, base: Path) -> None:  # noqa: F811
         (["--undo", "--to=2"], "there is no such version in"),
     ):
         with pytest.raises(CvrError, match=message):
-            _go(run, base, *arguments)
+            _go(base, *arguments)
     (base / "retired" / "5").mkdir(parents=True)
     with pytest.raises(CvrError, match="retired/5 is there already"):
-        _go(run, base, "--to=1")
+        _go(base, "--to=1")
     assert list(versions.published(base)) == [1, 2, 5]
     for version in ("2", "5"):
         shutil.rmtree(base / version)
     with pytest.raises(CvrError, match="has only version 1; there is none to go back to"):
-        _go(run, base)
+        _go(base)
     with pytest.raises(CvrError, match="no model version under"):
-        _go(run, base / "1")
+        _go(base / "1")
 
 
-def test_a_version_that_fails_its_check_is_not_gone_back_to(run: Run, exported: Exported, tmp_path: Path) -> None:  # noqa: F811
+def test_a_version_that_fails_its_check_is_not_gone_back_to(exported: Exported, tmp_path: Path) -> None:
     shutil.copytree(exported.version, tmp_path / "3")
     (tmp_path / "4").mkdir()
-    assert run(rollback, f"--model_base_path={tmp_path}") == 0 and list(versions.published(tmp_path)) == [3]
-    assert _go(run, tmp_path, "--undo") == 0
+    assert run_main(rollback, f"--model_base_path={tmp_path}") == 0 and list(versions.published(tmp_path)) == [3]
+    assert _go(tmp_path, "--undo") == 0
     (tmp_path / "3" / "assets.extra" / "parity_requests.tfrecord").unlink()
     with pytest.raises(CvrError, match="no assets.extra/parity_requests.tfrecord"):
-        run(rollback, f"--model_base_path={tmp_path}")
+        run_main(rollback, f"--model_base_path={tmp_path}")
     assert list(versions.published(tmp_path)) == [3, 4]

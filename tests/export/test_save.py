@@ -17,7 +17,7 @@ from export.request import Search, to_arrays
 from export.selfcheck import check
 from export.servable import Servable
 from export.tensors import decode_any
-from tests.export.test_commands import Run, run  # noqa: F401 - a fixture
+from tests.commands import run_main
 from tests.export.tiny import make_run
 from tests.support import LEAN, parse_spec, random_columns, write_lists
 
@@ -31,21 +31,21 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_version_that_fails_the_gate_is_not_published(run: Run, trained: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_version_that_fails_the_gate_is_not_published(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(CvrError, match="parity failed, so nothing was published: .*grpc"):
-        run(save, f"--run={trained}", f"--output={tmp_path}", f"--lists={trained}/lists", "--num_requests=1", "--tolerance=0")
+        run_main(save, f"--run={trained}", f"--output={tmp_path}", f"--lists={trained}/lists", "--num_requests=1", "--tolerance=0")
     assert not list(tmp_path.iterdir())
 
 
 def test_rounded_weights_say_what_they_do(
-    run: Run, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rounded = (f"--run={trained}", f"--output={tmp_path}", "--weights=bfloat16", "--table_storage=int8", "--num_requests=2")
     with pytest.raises(CvrError, match="say with --tolerance by how much a logit may"):
-        run(save, *rounded)
+        run_main(save, *rounded)
     with pytest.raises(CvrError, match="need --lists=DIR"):
-        run(save, *rounded, "--skip_parity")
-    assert run(save, *rounded, f"--lists={trained}/lists", "--num_lists=4", "--tolerance=0.2", "--model_name=shop") == 0
+        run_main(save, *rounded, "--skip_parity")
+    assert run_main(save, *rounded, f"--lists={trained}/lists", "--num_lists=4", "--tolerance=0.2", "--model_name=shop") == 0
     said = capsys.readouterr().out
     assert "stored: tables int8, weights bfloat16" in said and "purchase: logits differ by at most" in said
     told, version = about(tmp_path / "1"), tmp_path / "1"
@@ -56,9 +56,9 @@ def test_rounded_weights_say_what_they_do(
     assert 1e-5 < told["parity"]["checks"]["saved_model"]["max_abs_diff"] < 0.2
     check(Servable(version))
     with pytest.raises(CvrError, match="--model_name=a/b must be letters"):
-        run(save, f"--run={trained}", f"--output={tmp_path}", "--model_name=a/b")
+        run_main(save, f"--run={trained}", f"--output={tmp_path}", "--model_name=a/b")
     checked = (f"--run={trained}", f"--export={tmp_path}", f"--lists={trained}/lists", "--split=validation", "--num_requests=1")
-    assert run(parity, *checked, "--num_lists=2") == 0
+    assert run_main(parity, *checked, "--num_lists=2") == 0
     assert "tolerance 2e-01 (tables stored as int8, weights as bfloat16)" in capsys.readouterr().out
     assert 'base_path: "/models/shop"' in (tmp_path / "models.config").read_text(encoding="utf-8")
     _answers_alone(trained, version, tmp_path / "elsewhere" / "7")
