@@ -23,8 +23,8 @@ def give_back() -> None:
 def share_interpreter() -> None:
     """For a process that serves: threads take turns ten times as often, and collections skip what was imported.
 
-    A version that is being loaded keeps Python's interpreter busy, and a request passes it some twenty times: at the default of 5 ms a turn
-    it would wait for 100 ms and more.
+    A version that is being loaded keeps Python's interpreter busy, and a request that passes it twenty times could wait for 100 ms at the
+    default of 5 ms a turn. That is reckoned: apart from the versions' own thread pools its effect was not measured.
     """
     sys.setswitchinterval(0.0005)
     gc.collect()
