@@ -6,30 +6,26 @@ from collections.abc import Iterator
 
 import tensorflow as tf
 
-from cvr import transforms
+from cvr import encoders, transforms
 from cvr.derived import DerivedFeatures
+from cvr.encoders.behaviour import Behaviour
 from cvr.layers.event_embedding import EventEmbedding
 from cvr.layers.hashed_embedding import HashedEmbedding
-from cvr.layers.history_gru import HistoryGRU
-from cvr.layers.history_mean import HistoryMean
-from cvr.layers.history_transformer import HistoryTransformer
 from cvr.layers.id_embedding import IdEmbedding
 from cvr.layers.multi_hash import MultiHash
 from cvr.layers.numerical import NumericalFeatures
 from cvr.layers.quotient_remainder import QuotientRemainder
-from cvr.layers.target_attention import TargetAttention
 from cvr.layers.unified_embedding import UnifiedEmbedding
 from cvr.records import Layout
 from cvr.schema import Embedding, Feature, FeatureSpec
 
 Batch = dict[str, tf.Tensor]
-Encoder = HistoryMean | TargetAttention | HistoryTransformer | HistoryGRU
 
 
 class Extraction(tf.keras.layers.Layer):
     """Numericals, categoricals, text, derived features and histories of a spec as dense vectors (paper 2.1, PAPERS R3-R6).
 
-    Context features are encoded once per list. A history is a context vector or, with target attention, a vector per item. Raw numbers
+    Context features are encoded once per list. A history is a context vector or, by some encoders, a vector per item. Raw numbers
     stay in float32 under a mixed policy; the vectors have the policy's compute type.
     """
 
@@ -48,14 +44,8 @@ class Extraction(tf.keras.layers.Layer):
         dim = self.spec.embedding_of(feature)[1].dim
         return EventEmbedding(len(feature.history.events), dim, name=f"events_{feature.name}")
 
-    def _encoder(self, feature: Feature) -> Encoder:
-        assert feature.history is not None
-        name = f"encoder_{feature.name}"
-        if feature.encoder == "target_attention":
-            return TargetAttention(self.spec.embedding_of(feature)[1].dim, name=name)
-        if feature.encoder == "transformer":
-            return HistoryTransformer(feature.history.length, name=name)
-        return HistoryGRU(name=name) if feature.encoder == "gru" else HistoryMean(name=name)
+    def _encoder(self, feature: Feature) -> tf.keras.layers.Layer:
+        return encoders.make_encoder(feature, self.spec.embedding_of(feature)[1].dim, f"encoder_{feature.name}")
 
     def _columns(self, level: str) -> list[Feature]:
         stored = self.spec.select(kind="numerical", level=level, stored=True)
@@ -71,7 +61,7 @@ class Extraction(tf.keras.layers.Layer):
         return [part for table in self.tables.values() for variable in table.tables for part in getattr(variable, "variables", [variable])]
 
     @property
-    def sequences(self) -> list[tuple[Feature, EventEmbedding, Encoder]]:
+    def sequences(self) -> list[tuple[Feature, EventEmbedding, tf.keras.layers.Layer]]:
         """Each history with the layers that read it: its events' embedding and its encoder."""
         return [(f, self._events[f.name], self._encoders[f.name]) for f in self.spec.select(kind="sequence")]
 
@@ -102,7 +92,7 @@ class Extraction(tf.keras.layers.Layer):
         for feature in self.spec.features.values():
             if feature.kind == "sequence":
                 yield feature, batch[f"seq/{feature.name}/item"]
-                if feature.encoder == "target_attention":
+                if encoders.load(feature).PER_ITEM:
                     yield feature, batch["item"]
             elif feature.ragged:
                 yield feature, batch[f"ragged/{feature.name}/values"]
@@ -134,14 +124,15 @@ class Extraction(tf.keras.layers.Layer):
         found: list[tuple[str, tf.Tensor, dict[str, list[int]]]] = []
         for level, layer in self.numericals.items():
             found.append((level, layer(self.raw_numericals(batch, level, derived)), layer.columns))
+        others = [f for f in self.spec.features.values() if f.kind not in ("numerical", "sequence")]
+        vectors = {f.name: (f.level, self._embed(f, batch, derived)) for f in others}
+        profile = tuple(vector for level, vector, *_ in [*found, *vectors.values()] if level == "context")
         for feature in self.spec.features.values():
-            if feature.kind == "numerical":
-                continue
             if feature.kind == "sequence":
-                level, vector = self._history(feature, batch, derived)
-            else:
-                level, vector = feature.level, self._embed(feature, batch, derived)
-            found.append((level, vector, {feature.name: list(range(vector.shape[1]))}))
+                vectors[feature.name] = self._history(feature, batch, derived, profile)
+            if feature.name in vectors:
+                level, vector = vectors[feature.name]
+                found.append((level, vector, {feature.name: list(range(vector.shape[1]))}))
         return found
 
     def _table(self, feature: Feature) -> tuple[IdEmbedding, dict[str, str | tuple[str, ...]]]:
@@ -169,16 +160,24 @@ class Extraction(tf.keras.layers.Layer):
         known = tf.math.is_finite(values)
         return tf.where(known, tf.cast(tf.where(known, shifted, 0.0), tf.int64), transforms.EMPTY)
 
-    def _history(self, feature: Feature, batch: Batch, derived: DerivedFeatures) -> tuple[str, tf.Tensor]:
+    def _history(
+        self, feature: Feature, batch: Batch, derived: DerivedFeatures, profile: tuple[tf.Tensor, ...]
+    ) -> tuple[str, tf.Tensor]:
         item, action, age = (batch[f"seq/{feature.name}/{part}"] for part in ("item", "action", "age"))
         table, options = self._table(feature)
-        events = self._events[feature.name](table(item, **options), item, action, age)
-        real = tf.not_equal(item, transforms.PAD)
-        encoder = self._encoders[feature.name]
-        if feature.encoder != "target_attention":
-            return "context", encoder(events, real)
-        match = derived.match(feature.name)
-        return "item", encoder(table(batch["item"], **options), events, real, match, batch["list_index"])
+        items = table(item, **options)
+        encoder = encoders.load(feature)
+        behaviour = Behaviour(
+            events=self._events[feature.name](items, item, action, age),
+            items=items,
+            real=tf.not_equal(item, transforms.PAD),
+            age=age,
+            profile=profile,
+            candidates=table(batch["item"], **options) if encoder.PER_ITEM else None,
+            match=derived.match(feature.name) if encoder.PER_ITEM else None,
+            list_index=batch["list_index"],
+        )
+        return "item" if encoder.PER_ITEM else "context", encoder.encode(self._encoders[feature.name], behaviour)
 
 
 def make_embedding(size: Embedding, name: str) -> IdEmbedding:

@@ -79,7 +79,7 @@ def _extraction(ranker: Ranker) -> Iterator[Part]:
         length = feature.history.length
         yield Part(
             "sequence",
-            f"{feature.name} ({feature.encoder}, {length} events)",
+            f"{feature.name} ({feature.encoder.name}, {length} events)",
             _size([*events.trainable_variables, *encoder.trainable_variables]),
             2 * encoder.item_multiply_adds(length),
             2 * (events.list_multiply_adds(length) + encoder.list_multiply_adds(length)),

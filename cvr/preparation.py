@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tensorflow as tf
+import yaml
 from absl import flags
 
 from cvr import statistics, train_flags
@@ -14,23 +15,44 @@ from cvr.losses import listwise_losses
 from cvr.manifest import Manifest
 from cvr.ranker import Ranker, build_ranker
 from cvr.reading import iterate
-from cvr.schema import FeatureSpec, load_spec
+from cvr.schema import FeatureSpec, load_spec, parse_spec
 from cvr.settings import TrainingData
 
 FLAGS = flags.FLAGS
 
 
 def choose_spec(manifest: Manifest) -> tuple[FeatureSpec, str]:
-    """(spec, its text): the one that --spec names, else the lists' own. Raises CvrError when the records do not fit it."""
-    if not FLAGS.spec:
-        return manifest.spec(), manifest.spec_text
-    spec = load_spec(FLAGS.spec)
+    """(spec, its text): the one that --spec names, else the lists' own, its histories read by --encoder where that is given.
+
+    Raises CvrError when the records do not fit it.
+    """
+    spec, text = manifest.spec(), manifest.spec_text
+    if FLAGS.spec:
+        spec, text = load_spec(FLAGS.spec), Path(FLAGS.spec).read_text(encoding="utf-8")
     if spec.fingerprint != manifest.spec_fingerprint:
         raise CvrError(
             f"--spec={FLAGS.spec} stores other features than the lists in {FLAGS.lists} hold; rebuild the lists with it, "
             "or change only model-side settings (embeddings, transforms, encoders, derived features)"
         )
-    return spec, Path(FLAGS.spec).read_text(encoding="utf-8")
+    if not FLAGS.encoder:
+        return spec, text
+    text = with_encoder(text, FLAGS.encoder)
+    return parse_spec(text, f"--encoder={FLAGS.encoder}"), text
+
+
+def with_encoder(text: str, encoder: str) -> str:
+    """A spec's text with the `encoder` of every sequence replaced; comments are lost. Raises CvrError for a spec without a sequence."""
+    content = yaml.safe_load(text)
+    sequences = [feature for feature in content["features"].values() if feature["kind"] == "sequence"]
+    if not sequences:
+        raise CvrError(f"--encoder={encoder}: the spec has no feature of kind sequence that it could read")
+    try:
+        choice = yaml.safe_load(encoder)
+    except yaml.YAMLError as error:
+        raise CvrError(f"--encoder={encoder}: write a name, or {{name: transformer, layers: 2}}") from error
+    for feature in sequences:
+        feature["encoder"] = choice
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=140)
 
 
 def load_data(manifest: Manifest) -> TrainingData:

@@ -24,7 +24,6 @@ from cvr.errors import CvrError
 Level = Literal["context", "item"]
 AggregateKey = Literal["item", "query", "customer"]
 NumericalTransform = Literal["zscore", "log1p", "zlog", "identity"]
-HistoryEncoder = Literal["mean", "target_attention", "transformer", "gru"]
 EmbeddingMethod = Literal["hash", "quotient_remainder", "multi_hash", "unified"]
 DeriveOp = Literal[
     "history_count", "history_age", "history_rank", "history_list_rank", "history_is_last", "history_length",
@@ -125,6 +124,22 @@ class History(_Strict):
     length: int = pydantic.Field(gt=0, le=10_000)
 
 
+class Encoder(_Strict):
+    """How the model reads a sequence: the name of an encoder, and its factors. A spec writes `gru`, or `{name: transformer, layers: 2}`."""
+
+    name: str = pydantic.Field(pattern=r"^[a-z]\w*$")
+    factors: dict[str, bool | int | float | str] = {}
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, data: Any) -> Any:
+        if isinstance(data, str):
+            return {"name": data}
+        if isinstance(data, dict):
+            return {"name": data.get("name"), "factors": {key: value for key, value in data.items() if key != "name"}}
+        return data
+
+
 class Derive(_Strict):
     """A feature computed in the model's graph from others, alike in training and serving; never stored in records."""
 
@@ -157,7 +172,7 @@ class Feature(_Strict):
     separator: str | None = None
     ngrams: tuple[int, ...] = (3,)
     max_chars: int = pydantic.Field(default=64, gt=0, le=4096)
-    encoder: HistoryEncoder = "mean"
+    encoder: Encoder = Encoder(name="mean")
     introduced_on: datetime.date | None = None
 
     @property

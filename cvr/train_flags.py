@@ -47,6 +47,7 @@ def define_flags(needs_data: bool = True) -> list[str]:
 def _define_model_flags() -> None:
     flags.DEFINE_enum("backbone", "masknet", backbones.names(), "Backbone; each of its scaling factors is a flag.")
     flags.DEFINE_string("variant", None, "Size of the backbone: S, M, L or XL (docs/models.md); scaling factors given beside it win.")
+    flags.DEFINE_string("encoder", None, "Encoder of all sequences in place of the spec's: a name, or {name: transformer, layers: 2}.")
     flags.DEFINE_integer("experts", 4, "Experts of the MMoE head.", lower_bound=1)
     flags.DEFINE_integer("expert_width", 64, "Width of an expert.", lower_bound=1)
     flags.DEFINE_integer("tower_width", 32, "Width of a task's tower; 0 for none.", lower_bound=0)

@@ -66,7 +66,7 @@ def test_the_whole_ranker_is_what_the_profiler_counts(backbone: str, encoder: st
     spec = tiny_spec(LEAN.replace("length: 4}, ", f"length: 4}}, encoder: {encoder}, "))
     config = RankerConfig(backbone, SMALL[backbone], experts=3, expert_width=5, tower_width=4)
     ranker = abstract_ranker(spec, config, shapes_of(dummy_batch(spec)))
-    assert spec.features["recent"].encoder == encoder
+    assert spec.features["recent"].encoder.name == encoder
     cost, parts = cost_of(ranker), parts_of(ranker)
     for lists, length in ((2, 7), (5, 3)):
         graph = trace_scoring(ranker, shapes_of(dummy_batch(spec, lists, length))).graph

@@ -127,10 +127,10 @@ ERRORS = {
         5,
         "features.p: the values of a vocabulary or a derived feature have a row each, so its method is hash",
     ),
-    "unknown encoder": (
-        RECENT.replace("dim: 2}", "dim: 2}, encoder: lstm"),
+    "encoder without a name": (
+        RECENT.replace("dim: 2}", "dim: 2}, encoder: {layers: 2}"),
         5,
-        "features.recent.encoder: Input should be 'mean', 'target_attention', 'transformer' or 'gru'",
+        "features.recent.encoder.name: Input should be a valid string",
     ),
     "bad window": (
         "  p: {kind: numerical, level: item, aggregate: {by: [item], event: c, lag: soon}}\n",

@@ -1,0 +1,28 @@
+"""A recurrent network over the events."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import tensorflow as tf
+
+from cvr.encoders.behaviour import Behaviour
+from cvr.layers.history_gru import HistoryGRU
+
+PER_ITEM = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """No factors."""
+
+
+def make(config: Config, length: int, dim: int, name: str) -> HistoryGRU:
+    """The layer; see `cvr.encoders`."""
+    del config, length, dim
+    return HistoryGRU(name=name)
+
+
+def encode(layer: HistoryGRU, behaviour: Behaviour) -> tf.Tensor:
+    """`[B, d]`."""
+    return layer(behaviour.events, behaviour.real)
