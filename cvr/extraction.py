@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import tensorflow as tf
 
 from cvr import encoders, transforms
 from cvr.derived import DerivedFeatures
 from cvr.encoders.behaviour import Behaviour
+from cvr.errors import CvrError
 from cvr.layers.event_embedding import EventEmbedding
 from cvr.layers.hashed_embedding import HashedEmbedding
 from cvr.layers.id_embedding import IdEmbedding
@@ -55,10 +56,28 @@ class Extraction(tf.keras.layers.Layer):
         columns = [(feature.name, feature.transforms) for feature in self._columns(level)]
         return NumericalFeatures(columns, name=f"numerical_{level}")
 
+    def freeze(self, names: Sequence[str]) -> None:
+        """Takes tables out of training, by their names in the spec, or `all`: they get no gradient, no optimizer state and no decay.
+
+        Raises CvrError for a table that the spec does not have.
+        """
+        for name in names:
+            if name != "all" and name not in self.tables:
+                raise CvrError(f"--freeze_tables={name}: no such table; there are {', '.join(self.tables)}, and all for all of them")
+        for name, table in self.tables.items():
+            if name in names or "all" in names:
+                table.trainable = False
+
     @property
     def table_variables(self) -> list[tf.Variable]:
-        """The embedding tables: sparse gradients, lazily updated. Of tables that are split over parameter servers, the parts."""
-        return [part for table in self.tables.values() for variable in table.tables for part in getattr(variable, "variables", [variable])]
+        """The embedding tables that are trained: sparse gradients, lazily updated. Of tables that are split over parameter servers, the
+        parts. Frozen ones are left out."""
+        return _parts(table for table in self.tables.values() if table.trainable)
+
+    @property
+    def all_table_variables(self) -> list[tf.Variable]:
+        """The same, with the frozen ones."""
+        return _parts(self.tables.values())
 
     @property
     def sequences(self) -> list[tuple[Feature, EventEmbedding, tf.keras.layers.Layer]]:
@@ -178,6 +197,10 @@ class Extraction(tf.keras.layers.Layer):
             list_index=batch["list_index"],
         )
         return "item" if encoder.PER_ITEM else "context", encoder.encode(self._encoders[feature.name], behaviour)
+
+
+def _parts(tables: Iterable[IdEmbedding]) -> list[tf.Variable]:
+    return [part for table in tables for variable in table.tables for part in getattr(variable, "variables", [variable])]
 
 
 def make_embedding(size: Embedding, name: str) -> IdEmbedding:

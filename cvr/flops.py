@@ -52,7 +52,7 @@ class Cost:
 def cost_of(ranker: Ranker) -> Cost:
     """Totals of a built ranker: the sums of its parts."""
     parts = parts_of(ranker)
-    tables = ranker.extraction.table_variables
+    tables = ranker.extraction.all_table_variables
     parameters = sum(part.parameters for part in parts)
     return Cost(
         parameters=parameters,

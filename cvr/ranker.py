@@ -18,7 +18,8 @@ from cvr.schema import FeatureSpec
 
 @dataclasses.dataclass(frozen=True)
 class RankerConfig:
-    """What a ranker is made of. `backbone_config` holds the backbone's scaling factors; tasks are those of the spec, in order."""
+    """What a ranker is made of. `backbone_config` holds the backbone's scaling factors; tasks are those of the spec, in order;
+    `frozen_tables` are embedding tables that are not trained."""
 
     backbone: str = "masknet"
     backbone_config: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -29,6 +30,7 @@ class RankerConfig:
     dropout: float = 0.0
     precision: str = "float32"
     seed: int = 0
+    frozen_tables: list[str] = dataclasses.field(default_factory=list)
 
 
 class Ranker(tf.keras.Model):
@@ -44,6 +46,7 @@ class Ranker(tf.keras.Model):
         module = backbones.load(config.backbone)
         self.backbone = module.Backbone(backbones.make_config(config.backbone, config.backbone_config), name="backbone")
         self.extraction = Extraction(spec, name="extraction")
+        self.extraction.freeze(config.frozen_tables)
         self.projection = InputProjection(self.backbone.views, name="projection")
         self.head = MMoE(len(spec.tasks), config.experts, config.expert_width, config.tower_width, config.logit_bias, name="head")
         once = tf.VariableAggregation.ONLY_FIRST_REPLICA

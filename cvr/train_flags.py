@@ -69,6 +69,7 @@ def _define_training_flags() -> None:
     flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay of the dense weights.", lower_bound=0.0)
     flags.DEFINE_float("row_decay", 0.0, "Decoupled decay of the embedding rows that a batch uses.", lower_bound=0.0)
     flags.DEFINE_enum("table_optimizer", "lazy_adam", list(TABLE_OPTIMIZERS), "Optimizer of the embedding tables.")
+    flags.DEFINE_list("freeze_tables", None, "Embedding tables that are not trained, by their names in the spec; all for all of them.")
     flags.DEFINE_float("clip_norm", 0.0, "Cuts the gradients of all variables to this global norm; 0 does not.", lower_bound=0.0)
     flags.DEFINE_bool("jit_compile", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("shuffle_buffer", 20_000, "Lists in the shuffle buffer.", lower_bound=1)
@@ -90,7 +91,9 @@ def ranker_config() -> RankerConfig:
     config = backbones.make_config(FLAGS.backbone, backbone_values(), FLAGS.variant)
     names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "precision", "seed")
     values = {name: FLAGS[name].value for name in names}
-    return RankerConfig(backbone_config=dataclasses.asdict(config), logit_bias=Loss(FLAGS.loss).fixes_level, **values)
+    frozen = list(FLAGS.freeze_tables or [])
+    logit_bias = Loss(FLAGS.loss).fixes_level
+    return RankerConfig(backbone_config=dataclasses.asdict(config), logit_bias=logit_bias, frozen_tables=frozen, **values)
 
 
 def settings() -> Settings:

@@ -103,7 +103,7 @@ def _store_as_bfloat16(variable: tf.Variable) -> None:
 
 def stored_bytes(ranker: Ranker) -> dict[str, int]:
     """Bytes of the embedding tables and of all other variables."""
-    tables = sum(_bytes(variable) for variable in ranker.extraction.table_variables)
+    tables = sum(_bytes(variable) for variable in ranker.extraction.all_table_variables)
     return {"tables": tables, "other": sum(map(_bytes, ranker.variables)) - tables}
 
 

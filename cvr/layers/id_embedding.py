@@ -13,7 +13,7 @@ class IdEmbedding(tf.keras.layers.Layer):
     """Looks up full hashes in tables of `dim` wide vectors (paper section 3.2, PAPERS R4, R33, R34); a subclass says in which rows.
 
     Reserved ids 0..3 (padding, unseen, empty, unknown) have rows of their own in every method. Padding gives the zero vector and takes no
-    gradient; gradients of the tables are sparse.
+    gradient; gradients of the tables are sparse. With `trainable` False, set before a graph is traced, the tables take none at all.
     """
 
     def __init__(self, buckets: int, dim: int, **kwargs: object) -> None:
@@ -37,7 +37,7 @@ class IdEmbedding(tf.keras.layers.Layer):
         """Rows `[...]` of a table `[R, width]` in the layer's compute type -> `[..., width]`, zero for the row of padding."""
         # not tf.gather, which would fetch a whole table from parameter servers; an export's stored table looks up itself
         found = table.look_up(rows) if hasattr(table, "look_up") else tf.nn.embedding_lookup(table, rows)
-        vectors = tf.cast(found, self.compute_dtype)
+        vectors = tf.cast(found if self.trainable else tf.stop_gradient(found), self.compute_dtype)
         return vectors * tf.cast(tf.not_equal(rows, transforms.PAD), vectors.dtype)[..., None]
 
     def mean_of_bags(

@@ -57,6 +57,11 @@ def test_it_follows_its_flags(described: Describe) -> None:
     assert after["parameters"] == before["parameters"]
     assert after["optimizer_bytes"] == 2 * after["dense_bytes"] + 4 * (9 + 34 + 24)
     assert after["training_activation_bytes"] > 2 * before["training_activation_bytes"]
+    frozen = described(*SMALL, "--history_length=9", "--batch_items=128", "--freeze_tables=tags,recent")
+    assert before["optimizer_bytes"] - frozen["optimizer_bytes"] == 2 * 4 * 2 * (34 + 24)
+    assert [frozen[key] for key in ("parameters", "embedding_bytes", "dense_bytes")] == [
+        before[key] for key in ("parameters", "embedding_bytes", "dense_bytes")
+    ]
     narrow = described(*SMALL, "--history_length=9", "--batch_items=128", "--precision=mixed_bfloat16")
     assert {**narrow, "training_activation_bytes": 0} == {
         **after,
