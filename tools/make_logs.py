@@ -41,6 +41,12 @@ def define_flags() -> None:
         "Day (0 is the first) from which the column semantic_score exists.",
     )
     flags.DEFINE_float("feed_share", _DEFAULTS.feed_share, "Feed pages per search, 0 to 1; 0 leaves the feed out.")
+    flags.DEFINE_integer("candidates_per_search", _DEFAULTS.candidates_per_search, "Un-exposed candidates per search, at most; 0: none.")
+    flags.DEFINE_float(
+        "feed_conflict",
+        _DEFAULTS.feed_conflict,
+        "How far tastes in the feed contradict those in search, 0 (not at all) to 1 (part of the weights turned round).",
+    )
     flags.DEFINE_enum("format", "parquet", FORMATS, "File format of the log; the truth is always Parquet and JSON.")
     flags.mark_flag_as_required("output")
 
@@ -58,6 +64,8 @@ def main(argv: Sequence[str]) -> None:
         start_date=FLAGS.start_date,
         feature_launch_day=FLAGS.feature_launch_day,
         feed_share=FLAGS.feed_share,
+        candidates_per_search=FLAGS.candidates_per_search,
+        feed_conflict=FLAGS.feed_conflict,
     )
     output, started = Path(FLAGS.output), time.monotonic()
     with (

@@ -13,7 +13,7 @@ import numpy as np
 from tools.synthetic.catalogue import ItemDay
 from tools.synthetic.customers import pair_normal
 from tools.synthetic.searches import Lists
-from tools.synthetic.settings import BEHAVIOUR_STREAM, WEIGHTS, Settings
+from tools.synthetic.settings import BEHAVIOUR_STREAM, WEIGHTS, Settings, Weights, feed_weights
 from tools.synthetic.world import World
 
 OUTSIDE_MEAN, OUTSIDE_SPREAD = 3.0, 1.0
@@ -35,8 +35,8 @@ class Behaviour:
     purchased: np.ndarray  # [N] bool, implies carted
 
 
-def utility_terms(world: World, today: ItemDay, lists: Lists) -> dict[str, np.ndarray]:
-    """The planted parts of the utility, already multiplied by `settings.WEIGHTS`, each [N]."""
+def utility_terms(world: World, today: ItemDay, lists: Lists, weights: Weights = WEIGHTS) -> dict[str, np.ndarray]:
+    """The planted parts of the utility, already multiplied by the weights, each [N]."""
     item, query = lists.item, lists.query[lists.list_index]
     customer = lists.customer[lists.list_index]
     catalogue, queries, customers = world.catalogue, world.queries, world.customers
@@ -56,13 +56,13 @@ def utility_terms(world: World, today: ItemDay, lists: Lists) -> dict[str, np.nd
         "customer_item": pair_normal(customer, item, salt=3),
         "third_order": customers.thrift[customer] * queries.budget[query] * price,
     }
-    return {name: getattr(WEIGHTS, name) * part for name, part in parts.items()}
+    return {name: getattr(weights, name) * part for name, part in parts.items()}
 
 
 def behave(settings: Settings, world: World, today: ItemDay, lists: Lists, day: int, feed: bool) -> Behaviour:
     """Draws clicks, carts and purchases for one day's lists."""
     rng = settings.rng(BEHAVIOUR_STREAM, day, int(feed))
-    terms = utility_terms(world, today, lists)
+    terms = utility_terms(world, today, lists, feed_weights(settings.feed_conflict) if feed else WEIGHTS)
     utility = np.sum(list(terms.values()), axis=0)
     outside = OUTSIDE_MEAN + OUTSIDE_SPREAD * rng.standard_normal(len(lists.size))
     purchased, probability = _choose(utility, outside, lists, rng)

@@ -56,7 +56,7 @@ def draw_lists(settings: Settings, world: World, today: ItemDay, day: int, count
         query = np.where(rng.random(count) < NEED_SHARE, needed, fresh)
         category = queries.category[query]
     wanted = np.minimum(LONGEST, SHORTEST + rng.exponential(6.0, count).astype(np.int64))
-    list_index, item = _candidates(world, today, category, wanted, rng)
+    list_index, item = draw_items(world, today, category, wanted, rng)
     return _display(world, time, customer, query, list_index, item, rng)
 
 
@@ -68,10 +68,10 @@ def _time_of_day(rng: np.random.Generator, count: int) -> np.ndarray:
     return (draws[np.arange(count), first] * DAY).astype(np.int64)
 
 
-def _candidates(
+def draw_items(
     world: World, today: ItemDay, category: np.ndarray, wanted: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(list_index [N], item [N]): different released items, most of the list's category, drawn by popularity."""
+    """(list_index [N], item [N]): `wanted` different released items per list, or those there are, most of its category, by popularity."""
     catalogue = world.catalogue
     lists = np.repeat(np.arange(len(wanted)), wanted * OVERSAMPLING)
     source = rng.random(len(lists))
@@ -90,6 +90,13 @@ def _candidates(
     return lists[kept], item[kept]
 
 
+def engine_scores(world: World, query: np.ndarray, item: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(true match, match_score, semantic_score) of pairs of query and item, each [N]; the same for a pair on every day."""
+    true_match = match(world.queries, world.catalogue, query, item)
+    match_score = true_match + MATCH_NOISE * pair_normal(query, item, salt=1)
+    return true_match, match_score, true_match + SEMANTIC_NOISE * pair_normal(query, item, salt=2)
+
+
 def _display(
     world: World,
     time: np.ndarray,
@@ -100,10 +107,8 @@ def _display(
     rng: np.random.Generator,
 ) -> Lists:
     """Orders each list by the logging policy's noisy score."""
-    pair = (query[list_index], item)
-    true_match = match(world.queries, world.catalogue, *pair)
-    no_query = pair[0] == world.queries.no_query
-    match_score = true_match + MATCH_NOISE * pair_normal(*pair, salt=1)
+    no_query = query[list_index] == world.queries.no_query
+    true_match, match_score, semantic_score = engine_scores(world, query[list_index], item)
     log_popularity = np.log(world.catalogue.popularity)
     popularity = (log_popularity - log_popularity.mean()) / log_popularity.std()
     score = (
@@ -114,7 +119,6 @@ def _display(
     order = np.lexsort((-score, list_index))
     size = np.bincount(list_index, minlength=len(time))
     position = np.arange(len(item)) - np.repeat(np.cumsum(size) - size, size) + 1
-    semantic_score = true_match + SEMANTIC_NOISE * pair_normal(*pair, salt=2)
     blank = np.where(no_query, np.nan, 0.0)
     return Lists(
         time=time,

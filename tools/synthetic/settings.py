@@ -14,7 +14,7 @@ MINUTE = 60 * MILLISECONDS
 HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
-WORLD_STREAM, ITEM_STREAM, SEARCH_STREAM, BEHAVIOUR_STREAM, EVENT_STREAM = 1, 2, 3, 4, 5
+WORLD_STREAM, ITEM_STREAM, SEARCH_STREAM, BEHAVIOUR_STREAM, EVENT_STREAM, CANDIDATE_STREAM = 1, 2, 3, 4, 5, 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,16 +30,19 @@ class Settings:
     start_date: str = "2026-01-01"
     feature_launch_day: int = 10
     feed_share: float = 0.2
+    candidates_per_search: int = 0
+    feed_conflict: float = 0.0
 
     def __post_init__(self) -> None:
         for name, low in (("days", 1), ("searches_per_day", 1), ("customers", 1), ("items", 60), ("queries", 4)):
             if getattr(self, name) < low:
                 raise CvrError(f"--{name}={getattr(self, name)}: expected at least {low}")
-        for name in ("seed", "feature_launch_day"):
+        for name in ("seed", "feature_launch_day", "candidates_per_search"):
             if getattr(self, name) < 0:
                 raise CvrError(f"--{name}={getattr(self, name)}: expected 0 or more")
-        if not 0.0 <= self.feed_share <= 1.0:
-            raise CvrError(f"--feed_share={self.feed_share}: expected a share between 0 and 1")
+        for name in ("feed_share", "feed_conflict"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise CvrError(f"--{name}={getattr(self, name)}: expected a share between 0 and 1")
         try:
             datetime.date.fromisoformat(self.start_date)
         except ValueError as error:
@@ -101,4 +104,11 @@ class Policy:
 
 
 WEIGHTS = Weights()
+CONFLICTING = ("quality", "price", "customer_engagement", "customer_brand")
+"""What a feed that conflicts with search turns round; attractiveness, stock, position and customer_item stay."""
 POLICY = Policy()
+
+
+def feed_weights(conflict: float) -> Weights:
+    """The weights in the feed: those of CONFLICTING times 1 - 2 c, so that 0 is as in search, 0.5 indifferent and 1 the opposite."""
+    return dataclasses.replace(WEIGHTS, **{name: (1.0 - 2.0 * conflict) * getattr(WEIGHTS, name) for name in CONFLICTING})
