@@ -125,14 +125,15 @@ def train(runs: Runs, chosen: dict[str, Choice]) -> bool:
 
 def arms_table(study: Study) -> list[Contrast]:
     """Every arm against the reference."""
-    return [Contrast(arm.name, change(study.reference, arm.name), table=report.ARMS) for arm in study.arms if arm.name != study.reference]
+    others = [arm.name for arm in study.evaluated if arm.name != study.reference]
+    return [Contrast(name, change(study.reference, name), table=report.ARMS) for name in others]
 
 
 def publish(runs: Runs, module: ModuleType, chosen: dict[str, Choice], task: str) -> None:
     """Table, page, Markdown, plots and, last, the JSON."""
     study, output, how = runs.study, runs.output, Resampling(FLAGS.replicates, margin=FLAGS.margin)
     seeds = range(runs.seeds)
-    evaluations = {arm.name: [runs.evaluation(arm.name, seed) for seed in seeds] for arm in study.arms}
+    evaluations = {arm.name: [runs.evaluation(arm.name, seed) for seed in seeds] for arm in study.evaluated}
     infos = {arm.name: [runs.info(arm.name, seed) for seed in seeds] for arm in study.arms}
     results = Results(study, evaluations, infos, task)
     write_results(output / TABLE, results.rows(output))
@@ -154,8 +155,13 @@ def publish(runs: Runs, module: ModuleType, chosen: dict[str, Choice], task: str
 
 
 def by_number(found: Sequence[Finding]) -> list[Finding]:
-    """Findings in the order of the requirements."""
-    return sorted(found, key=lambda one: (int("".join(filter(str.isdigit, one.requirement))), one.requirement))
+    """Findings in the order of the requirements' numbers; those without one come last."""
+
+    def place(one: Finding) -> tuple[float, str]:
+        digits = "".join(filter(str.isdigit, one.requirement))
+        return float(digits or "inf"), one.requirement
+
+    return sorted(found, key=place)
 
 
 def say(found: Sequence[Finding]) -> None:

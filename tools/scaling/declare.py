@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from cvr.errors import CvrError
@@ -13,6 +14,9 @@ Edits = tuple[tuple[str, Any], ...]
 """Changes of a feature spec: (path with dots, new value); None removes the key."""
 
 HIGHER, LOWER, EQUIVALENT, REPORTED = "higher", "lower", "equivalent", ""
+
+TRAIN = "cvr.train"
+_RUN = re.compile(r"\{run:([^{}]+)\}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,15 +64,41 @@ class Lists:
     edits: Edits = ()
 
 
+def runs_in(value: str) -> list[str]:
+    """Arms whose runs a flag's value names, as `{run:<arm>}`."""
+    return _RUN.findall(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Arm:
-    """A configuration: flags of cvr.train, the lists, changes of the spec that need no other lists. `family` shares what was tuned."""
+    """A configuration: flags of `program`, the lists, changes of the spec that need no other lists. `family` shares what was tuned.
+
+    `{run:<arm>}` in a flag's value stands for the folder of that arm's run of the same seed, which is then made before. A `program` other
+    than cvr.train takes --lists, --output, --seed, --threads and --spec and leaves a `run.json` with `seconds_train` there. It gets
+    neither the study's flagfile nor the splits, and it has no evaluation, so no claim can be about it. Such an arm belongs to no
+    family (the empty name): nothing is tuned for it.
+    """
 
     name: str
     family: str
     flags: tuple[tuple[str, str], ...]
     lists: Lists = Lists()
     edits: Edits = ()
+    program: str = TRAIN
+
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether it makes a model that ranks."""
+        return self.program == TRAIN
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Arms whose runs its flags name, once each."""
+        return tuple(dict.fromkeys(name for _, value in self.flags for name in runs_in(value)))
+
+    def flags_with(self, folder: Callable[[str], object]) -> tuple[tuple[str, str], ...]:
+        """The flags, `folder` of an arm in the place of `{run:<arm>}`."""
+        return tuple((name, _RUN.sub(lambda found: str(folder(found[1])), value)) for name, value in self.flags)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +150,42 @@ class Study:
     raised: Mapping[str, str] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        arms = {arm.name: arm for arm in self.arms}
+        for arm in self.arms:
+            lost = [name for name in arm.needs if name not in arms]
+            if lost:
+                raise ValueError(f"study {self.name}: arm {arm.name!r} needs the run of {lost[0]!r}, which is no arm of it")
+            if arm.is_evaluated != bool(arm.family):
+                raise ValueError(f"study {self.name}: arm {arm.name!r} of {arm.program} {'has no' if arm.is_evaluated else 'has a'} family")
+        for arm in self.arms:
+            self.before(arm.name)
+        for family, name in self.families.items():
+            if name in arms and arms[name].needs:
+                raise ValueError(f"study {self.name}: family {family!r} is tuned with {name!r}, which needs another run")
+
     def arm(self, name: str) -> Arm:
         """An arm by its name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    @property
+    def evaluated(self) -> tuple[Arm, ...]:
+        """Those that make a model that ranks, about which claims can be."""
+        return tuple(arm for arm in self.arms if arm.is_evaluated)
+
+    def before(self, name: str) -> tuple[str, ...]:
+        """Arms whose runs must be there before that of an arm, each behind those that it needs. Raises ValueError for a circle."""
+        found: dict[str, None] = {}
+
+        def visit(one: str, path: tuple[str, ...]) -> None:
+            if one in path:
+                raise ValueError(f"study {self.name}: arms need each other: {', '.join((*path, one))}")
+            for need in self.arm(one).needs:
+                visit(need, (*path, one))
+                found[need] = None
+
+        visit(name, ())
+        return tuple(found)
 
     @property
     def lists(self) -> tuple[Lists, ...]:

@@ -101,7 +101,7 @@ def _arms(results: Results, judged: Sequence[Judged]) -> Section:
             "items/s (ratio)")  # fmt: skip
     reference = results.study.reference
     rows = []
-    for arm in results.study.arms:
+    for arm in results.study.evaluated:
         one, speed = by_arm.get(arm.name), results.cost(arm.name, "items_per_second_train")
         change = ("reference", "", "")
         if one:

@@ -17,7 +17,7 @@ from tools.tracking.table import FACTORIAL, ResultRow
 
 
 class Results:
-    """Of all arms: `values` has mAP of the task, `[S, Q]` by arm, `infos` what each training wrote, by arm and seed.
+    """Of all arms that are evaluated: `values` has mAP of the task, `[S, Q]` by arm, `infos` what each training wrote, by arm and seed.
 
     Raises CvrError where the evaluations are not of the same searches and labels.
     """
@@ -27,7 +27,7 @@ class Results:
     ) -> None:
         self.study, self.infos, self.task = study, infos, task
         self._evaluations = evaluations
-        systems = [System(arm.name, tuple(evaluations[arm.name])) for arm in study.arms]
+        systems = [System(arm.name, tuple(evaluations[arm.name])) for arm in study.evaluated]
         self.values = Evaluations(systems, same_data=False).values(task, "map").systems
 
     def map(self, arm: str) -> float:
@@ -71,7 +71,7 @@ class Results:
         for arm, raised in self.study.raised.items():
             yield FACTORIAL, float(1 + (raised.count("+") + 1 if raised else 0)), arm, not raised, raised
         placed = {arm for axis in self.study.axes for _, arm in axis.levels} | set(self.study.raised)
-        for name in (arm.name for arm in self.study.arms if arm.name not in placed):
+        for name in (arm.name for arm in self.study.evaluated if arm.name not in placed):
             yield name, 1.0, name, True, ""
 
     def _rows(self, folder: Path, place: tuple[str, float, bool, str], arm: str) -> Iterator[ResultRow]:

@@ -1,4 +1,4 @@
-"""The runs of a study: tuning of each family, then a training and an evaluation per arm and seed."""
+"""The runs of a study: tuning of each family, then a training and an evaluation per arm and seed, after the runs that it needs."""
 
 from __future__ import annotations
 
@@ -43,11 +43,14 @@ class Runs:
         return read(self.folder(arm, seed) / "run.json")
 
     def _train(self, arm: Arm, folder: Path, choice: Choice, seed: int) -> Command:
-        words = ["cvr.train", f"--flagfile={self.flagfile}", f"--lists={self.source.path(arm.lists)}", f"--output={folder}"]
-        words += ["--train_splits=train", "--validation_split=validation", f"--seed={seed}", f"--threads={self.threads}"]
+        words = [arm.program, f"--lists={self.source.path(arm.lists)}", f"--output={folder}", f"--seed={seed}", f"--threads={self.threads}"]
+        if arm.is_evaluated:
+            words[1:1] = [f"--flagfile={self.flagfile}"]
+            words += ["--train_splits=train", "--validation_split=validation"]
         spec = self.source.model_spec(slug(arm.name), arm.lists, arm.edits)
         words += [f"--spec={spec}"] if spec else []
-        return Command((*words, *(f"--{name}={value}" for name, value in (*choice, *arm.flags))), folder / "run.json")
+        flags = arm.flags_with(lambda name: self.folder(name, seed))
+        return Command((*words, *(f"--{name}={value}" for name, value in (*choice, *flags))), folder / "run.json")
 
     def data(self) -> list[Job]:
         """Builds all lists."""
@@ -67,10 +70,18 @@ class Runs:
 
     def jobs(self, chosen: Mapping[str, Choice]) -> dict[tuple[str, int], Job]:
         """A job per arm and seed, in this order of seeds, so that what is interrupted has all arms of the first ones."""
-        return {(arm.name, seed): self._job(arm, seed, chosen[arm.family]) for seed in range(self.seeds) for arm in self.study.arms}
+        keys = ((arm, seed) for seed in range(self.seeds) for arm in self.study.arms)
+        return {(arm.name, seed): self._job(arm, seed, chosen) for arm, seed in keys}
 
-    def _job(self, arm: Arm, seed: int, choice: Choice) -> Job:
+    def _job(self, arm: Arm, seed: int, chosen: Mapping[str, Choice]) -> Job:
         folder, evaluation = self.folder(arm.name, seed), self.evaluation(arm.name, seed)
-        words = ("cvr.evaluate", f"--run={folder}", f"--lists={self.source.path(arm.lists)}", "--split=test", f"--output={evaluation}")
-        commands = (self._train(arm, folder, choice, seed), Command((*words, "--bootstrap=100"), evaluation / "summary.json"))
-        return Job(f"{arm.name}, seed {seed}", commands, folder.with_name(f"{folder.name}.log"))
+        commands = [self._run(arm, seed, chosen)]
+        if arm.is_evaluated:
+            words = ("cvr.evaluate", f"--run={folder}", f"--lists={self.source.path(arm.lists)}", "--split=test", f"--output={evaluation}")
+            commands.append(Command((*words, "--bootstrap=100"), evaluation / "summary.json"))
+        needs = tuple(self._run(self.study.arm(name), seed, chosen) for name in arm.needs)
+        return Job(f"{arm.name}, seed {seed}", tuple(commands), folder.with_name(f"{folder.name}.log"), needs)
+
+    def _run(self, arm: Arm, seed: int, chosen: Mapping[str, Choice]) -> Command:
+        """The command that makes an arm's run, with the flags that its family was tuned to."""
+        return self._train(arm, self.folder(arm.name, seed), chosen[arm.family] if arm.family else (), seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import shlex
 import subprocess
@@ -36,16 +37,22 @@ class Command:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A run of a study: commands one after the other. Jobs do not depend on each other. Their output goes to `log`."""
+    """A run of a study: commands one after the other, once those of other jobs that it `needs` are done. Their output goes to `log`."""
 
     name: str
     commands: tuple[Command, ...]
     log: Path
+    needs: tuple[Command, ...] = ()
 
     @property
     def finished(self) -> bool:
         """Whether all commands are done."""
         return all(command.finished for command in self.commands)
+
+    @property
+    def ready(self) -> bool:
+        """Whether all that it needs is done."""
+        return all(command.finished for command in self.needs)
 
 
 class _Running:
@@ -92,7 +99,8 @@ class _Running:
 
 
 def execute(jobs: Sequence[Job], parallel: int, title: str) -> None:
-    """Runs all unfinished jobs, `parallel` at a time; a bar shows the time left, from the jobs so far.
+    """Runs all unfinished jobs, `parallel` at a time, in their order but for those that wait for others; a bar shows the time left, from
+    the jobs so far.
 
     On Ctrl-C, or when a job fails, the running ones are stopped; the next call goes on. Raises CvrError naming job, command and log.
     """
@@ -103,8 +111,11 @@ def execute(jobs: Sequence[Job], parallel: int, title: str) -> None:
     try:
         with tqdm(total=len(waiting), desc=title, unit="run", disable=not waiting) as bar:
             while waiting or running:
-                while waiting and len(running) < parallel:
-                    running.append(_Running(waiting.pop(0)))
+                for job in _ready(waiting, parallel - len(running)):
+                    waiting.remove(job)
+                    running.append(_Running(job))
+                if not running:
+                    raise _stuck(waiting[0])
                 time.sleep(0.2)
                 for one in [one for one in running if one.poll()]:
                     running.remove(one)
@@ -115,8 +126,22 @@ def execute(jobs: Sequence[Job], parallel: int, title: str) -> None:
             one.stop()
 
 
+def _ready(waiting: Sequence[Job], count: int) -> list[Job]:
+    """At most `count` jobs that can start."""
+    return list(itertools.islice((job for job in waiting if job.ready), count))
+
+
+def _stuck(job: Job) -> CvrError:
+    lost = next(command for command in job.needs if not command.finished)
+    return CvrError(f"{job.name} needs {lost.done}, which nothing here makes; run first\n  {lost.line}")
+
+
 def print_commands(jobs: Sequence[Job]) -> None:
-    """A line per unfinished job."""
-    for job in jobs:
-        if not job.finished:
+    """A line per unfinished job that can run now; how many wait for these is said on stderr."""
+    left = [job for job in jobs if not job.finished]
+    for job in left:
+        if job.ready:
             print(" && ".join(command.line for command in job.commands))
+    waiting = sum(not job.ready for job in left)
+    if waiting:
+        print(f"{waiting} more runs need some of these; the same command prints them afterwards", file=sys.stderr)

@@ -72,7 +72,7 @@ def test_every_study_is_consistent(name: str, size: object) -> None:
     study = studies.load(name).declare(Setup(size is QUICK, size.period))  # type: ignore[attr-defined]
     names = [arm.name for arm in study.arms]
     assert len(set(names)) == len(names) and study.reference in names
-    assert set(study.families) == {arm.family for arm in study.arms} and set(study.families.values()) <= set(names)
+    assert set(study.families) == {arm.family for arm in study.evaluated} and set(study.families.values()) <= set(names)
     assert {arm for axis in study.axes for _, arm in axis.levels} | set(study.raised) <= set(names)
     assert all(axis.base in [level for level, _ in axis.levels] for axis in study.axes)
     assert len({lists.name for lists in study.lists}) == len(study.lists)
