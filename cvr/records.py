@@ -251,10 +251,31 @@ def parse(spec: FeatureSpec, serialized: tf.Tensor) -> Tensors:
     for name in layout.sequences:
         features |= {f"s/{name}/item": ragged_int, f"s/{name}/action": ragged_int, f"s/{name}/age": ragged_float}
     raw = tf.io.parse_example(serialized, features)
-    message = "a record was built with another feature spec than the one given; rebuild the lists or use the spec in their manifest"
-    same = tf.reduce_all(tf.equal(raw["spec"], tf.constant(layout.fingerprint, tf.int64)))
-    with tf.control_dependencies([tf.debugging.assert_equal(same, True, message)]):
+    with tf.control_dependencies([_same_spec(layout, raw["spec"])]):
         return _columns_of(layout, raw)
+
+
+def _same_spec(layout: Layout, found: tf.Tensor) -> tf.Operation | None:
+    message = "a record was built with another feature spec than the one given; rebuild the lists or use the spec in their manifest"
+    return tf.debugging.assert_equal(tf.reduce_all(tf.equal(found, tf.constant(layout.fingerprint, tf.int64))), True, message)
+
+
+def parse_histories(spec: FeatureSpec, name: str, serialized: tf.Tensor) -> Tensors:
+    """One sequence of records [R], without decoding the rest.
+
+    Gives `time`, `lengths` int64 [R], `item`, `action` int64 [S], `age` float32 [S]. Raises InvalidArgumentError as `parse` does.
+    """
+    whole, number = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64), tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
+    keys = {"item": whole, "action": whole, "age": number}
+    features = {
+        "spec": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
+        "time": tf.io.FixedLenFeature([], tf.int64, default_value=0),
+        **{f"s/{name}/{part}": kind for part, kind in keys.items()},
+    }
+    raw = tf.io.parse_example(serialized, features)
+    with tf.control_dependencies([_same_spec(Layout.of(spec), raw["spec"])]):
+        lengths, time = raw[f"s/{name}/item"].row_lengths(), tf.identity(raw["time"])
+    return {"time": time, "lengths": lengths, **{part: raw[f"s/{name}/{part}"].flat_values for part in keys}}
 
 
 def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> Tensors:

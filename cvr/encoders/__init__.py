@@ -47,10 +47,9 @@ def make_encoder(feature: Feature, dim: int, name: str) -> tf.keras.layers.Layer
     assert feature.history is not None
     module = load(feature)
     try:
-        config = _config(module.Config, feature.encoder.factors)
+        return module.make(_config(module.Config, feature.encoder.factors), feature.history.length, dim, name)
     except ValueError as error:
         raise CvrError(f"features.{feature.name}.encoder: {feature.encoder.name}: {error}") from error
-    return module.make(config, feature.history.length, dim, name)
 
 
 def _config(kind: type, factors: Mapping[str, Any]) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from cvr.layers.building import build_all
 from cvr.layers.initial import normal
 
 
@@ -29,6 +30,8 @@ class SwiGLU(tf.keras.layers.Layer):
         self._gate = self._dense(self.width, d, 2.0, "gate")
         self._up = self._dense(self.width, d, 1.0, "up")
         self._down = self._dense(d, self.width, 1.0, "down")
+        build_all([self._gate, self._up], input_shape)
+        build_all([self._down], tf.TensorShape([None, self.width]))
         super().build(input_shape)
 
     def _dense(self, width: int, fan_in: int, gain: float, name: str) -> tf.keras.layers.Dense:
