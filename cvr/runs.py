@@ -25,6 +25,8 @@ from cvr.schema import FeatureSpec, load_spec
 
 RUN_FILE = "run.json"
 SPEC_FILE = "spec.yaml"
+PRETRAIN = "cvr.pretrain"
+"""What `program` says in the `run.json` of a pre-training, which has no ranker."""
 PACKAGES = ("tensorflow", "tf-keras", "tensorflow-ranking", "tensorflow-recommenders", "numpy", "apache-beam", "cvr")
 
 
@@ -134,7 +136,9 @@ def load_run(folder: str | Path) -> Run:
         raise CvrError(f"no {RUN_FILE} in {folder}; train a model first: python -m cvr.train --output={folder} ...")
     info = json.loads(path.read_text(encoding="utf-8"))
     if info.get("status") != "finished":
-        raise CvrError(f"the run in {folder} is not finished; run the same cvr.train command again and it resumes")
+        raise CvrError(f"the run in {folder} is not finished; run the same {info.get('program', 'cvr.train')} command again and it resumes")
+    if info.get("program") == PRETRAIN:
+        raise CvrError(f"the run in {folder} is a pre-training, which ranks nothing; train a ranker with --warm_start_from={folder}")
     return Run(Path(folder), info, load_spec(Path(folder) / SPEC_FILE))
 
 

@@ -58,7 +58,7 @@ def describe_run(names: list[str], spec: FeatureSpec, manifest: Manifest, data: 
 def start_warm(ranker: Ranker, output: Path | None) -> None:
     """Loads what --warm_start_from has and prints the report of it, which is also written to the run's folder, if there is one."""
     base = warm_start.find_base(FLAGS.warm_start_from)
-    outcomes = warm_start.warm_start(ranker, base)
+    outcomes = warm_start.warm_start(ranker, base, FLAGS.warm_start_parts)
     print(warm_start.summary(base, outcomes), flush=True)
     if output:
         warm_start.write_report(output, base, outcomes)

@@ -16,6 +16,7 @@ from cvr.optimizers import TABLE_OPTIMIZERS
 from cvr.precision import PRECISIONS
 from cvr.ranker import RankerConfig
 from cvr.settings import Settings
+from cvr.warm_start import PARTS
 
 FLAGS = flags.FLAGS
 
@@ -34,6 +35,7 @@ def define_flags(needs_data: bool = True) -> list[str]:
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
     flags.DEFINE_string("warm_start_from", None, "Run, or a checkpoint of one, whose weights this one starts with (docs/modelers.md).")
+    flags.DEFINE_enum("warm_start_parts", "all", PARTS, "What --warm_start_from gives: all that fits, or embedding tables alone.")
     flags.DEFINE_bool("dry_run", False, "Build everything, read a batch, score it, print the costs and stop.")
     flags.DEFINE_bool("deterministic", False, "Bit-identical results on the same machine and versions; slower.")
     flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)

@@ -21,10 +21,12 @@ from cvr.layers.mmoe import TASK_AXES
 from cvr.manifest import publish_json
 from cvr.ranker import Ranker
 from cvr.resizing import carry_over
-from cvr.runs import RUN_FILE, SPEC_FILE
+from cvr.runs import PRETRAIN, RUN_FILE, SPEC_FILE
 from cvr.schema import Feature, FeatureSpec, load_spec
 
 REPORT_FILE = "warm_start.json"
+PARTS = ("all", "tables")
+"""What may be loaded: all that fits, or embedding tables alone, whatever the base's backbone is."""
 LOADED, ANEW, RESIZED, NEW, DROPPED = "loaded", "re-initialised", "resized", "new", "dropped"
 
 
@@ -36,6 +38,11 @@ class Base:
     checkpoint: str
     info: dict[str, Any]
     spec: FeatureSpec
+
+    @property
+    def is_pretrained(self) -> bool:
+        """Whether it is a run of `cvr.pretrain`: an item table and what reads a sequence, and no ranker."""
+        return self.info.get("program") == PRETRAIN
 
     def describe(self) -> dict[str, Any]:
         """For the `run.json` of the run that starts from it."""
@@ -115,6 +122,10 @@ def _definition(spec: FeatureSpec, feature: Feature) -> dict[str, Any]:
     return fixed
 
 
+def _without_encoder(definition: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in definition.items() if key != "encoder"}
+
+
 class _Surgery:
     """Decides for each variable of a ranker what it takes from a base."""
 
@@ -122,6 +133,7 @@ class _Surgery:
         self._specs = (base.spec, ranker.spec)
         before, after = ({f.name: _definition(spec, f) for f in spec.features.values()} for spec in self._specs)
         self._changed = {name for name in after if name in before and before[name] != after[name]}
+        self._events_changed = {name for name in self._changed if _without_encoder(before[name]) != _without_encoder(after[name])}
         parts = {"added": after.keys() - before.keys(), "removed": before.keys() - after.keys(), "changed": self._changed}
         told = [f"{what} {', '.join(sorted(names))}" for what, names in parts.items() if names]
         if not told and list(before) != list(after):
@@ -156,7 +168,8 @@ class _Surgery:
             if carried.rows is None:
                 return None, ANEW, carried.reason
             return carried.rows, RESIZED if carried.reason else LOADED, carried.reason
-        changed = self._changed.intersection(parts)
+        # what an event's vector means does not depend on who reads it
+        changed = (self._events_changed if parts[1] == "_events" else self._changed).intersection(parts)
         if changed:
             return None, ANEW, f"feature {min(changed)} changed"
         return self._as_it_is(old, fresh)
@@ -177,27 +190,53 @@ class _Surgery:
         return value, RESIZED, f"tasks {', '.join(kept)} loaded" + (f", {', '.join(fresh_tasks)} new" if fresh_tasks else "")
 
 
-def warm_start(ranker: Ranker, base: Base) -> list[Outcome]:
+def warm_start(ranker: Ranker, base: Base, parts: str = "all") -> list[Outcome]:
     """Loads a built ranker, whose statistics are set, from a base; returns what became of every variable, sorted by path.
 
-    Raises CvrError where the backbone is another one or nothing of it fits: there is no body to start from.
+    With `parts` "tables", and from a pre-training run, which has no backbone, it is enough that a table fits. Raises CvrError where the
+    backbone is another one or nothing of it fits: there is no body to start from; and for a frozen table that is not loaded.
     """
-    here, there = ranker.config.backbone, base.info["model"]["backbone"]
-    if here != there:
-        raise CvrError(f"--warm_start_from={base.folder} has backbone {there} and this run {here}: nothing after the projection fits")
+    needed = "extraction/tables/" if parts == "tables" or base.is_pretrained else "backbone/"
+    here, there = ranker.config.backbone, base.info["model"].get("backbone")
+    if needed == "backbone/" and here != there:
+        raise CvrError(
+            f"--warm_start_from={base.folder} has backbone {there} and this run {here}: nothing after the projection fits; "
+            "--warm_start_parts=tables loads embedding tables alone"
+        )
     values, surgery, outcomes, assign = base.values(), _Surgery(ranker, base), [], []
     for path, variable in variables_of(ranker).items():
         old, fresh = values.pop(path, None), variable.numpy()
-        value, status, reason = surgery.decide(path, old, fresh)
+        if parts == "tables" and not path.startswith("extraction/tables/"):
+            value, status, reason = None, NEW if old is None else ANEW, "--warm_start_parts=tables"
+        else:
+            value, status, reason = surgery.decide(path, old, fresh)
         outcomes.append(Outcome(path, status, reason, None if old is None else list(old.shape), list(fresh.shape)))
         if value is not None:
             assign.append((variable, value))
     outcomes += [Outcome(path, DROPPED, "not in this model", list(old.shape), None) for path, old in values.items()]
-    if not any(outcome.status == LOADED and outcome.variable.startswith("backbone/") for outcome in outcomes):
-        raise CvrError(f"--warm_start_from={base.folder}: no variable of its {there} fits this one's scaling factors; give the same ones")
+    _check_loaded(ranker, base, needed, outcomes)
     for variable, value in assign:
         variable.assign(value)
     return sorted(outcomes, key=lambda outcome: outcome.variable)
+
+
+def _check_loaded(ranker: Ranker, base: Base, needed: str, outcomes: list[Outcome]) -> None:
+    """Raises CvrError where nothing under the path `needed` is loaded, or a frozen table is not."""
+    found = {outcome.variable for outcome in outcomes if outcome.status in (LOADED, RESIZED)}
+    if not any(name.startswith(needed) for name in found):
+        told = "no embedding table of it fits this spec; give --spec the same tables"
+        if needed == "backbone/":
+            told = f"no variable of its {base.info['model']['backbone']} fits this one's scaling factors; give the same ones"
+        raise CvrError(f"--warm_start_from={base.folder}: {told}")
+    for name, table in ranker.extraction.tables.items():
+        path = f"extraction/tables/{name}/"
+        lost = [outcome for outcome in outcomes if outcome.variable.startswith(path) and outcome.status in (ANEW, NEW)]
+        lost = [outcome for outcome in lost if not outcome.variable.endswith("/counts")]
+        if lost and not table.trainable:
+            raise CvrError(
+                f"--freeze_tables: {base.folder} does not give table {name!r} ({lost[0].reason}), which would stay random; "
+                "freeze others, or start from a run that has it"
+            )
 
 
 def write_report(folder: Path, base: Base, outcomes: list[Outcome]) -> None:
