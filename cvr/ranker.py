@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from cvr import backbones
+from cvr import backbones, domains
 from cvr.data import Batch
 from cvr.extraction import Extraction
 from cvr.layers.mmoe import MMoE
@@ -30,6 +30,7 @@ class RankerConfig:
     dropout: float = 0.0
     precision: str = "float32"
     seed: int = 0
+    domain_feature: str = ""
     frozen_tables: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -37,14 +38,16 @@ class Ranker(tf.keras.Model):
     """Scores every item of every list in a batch (paper section 2.1, PAPERS R1, R2).
 
     Extraction and projection are the only parts that know the features; the backbone sees fixed-width views of the input. The context part
-    of the projection is computed once per list and gathered to its items.
+    of the projection is computed once per list and gathered to its items. Where the backbone routes by domain, the number of a list's
+    domain travels as the last column of its context and of its projection, in serving, too.
     """
 
     def __init__(self, spec: FeatureSpec, config: RankerConfig, **kwargs: object) -> None:
         super().__init__(autocast=False, **kwargs)  # raw numbers stay in float32 under a mixed policy
         self.spec, self.config = spec, config
-        module = backbones.load(config.backbone)
-        self.backbone = module.Backbone(backbones.make_config(config.backbone, config.backbone_config), name="backbone")
+        self.domains = domains.domains_of(spec, config.domain_feature)
+        factors = backbones.make_config(config.backbone, config.backbone_config)
+        self.backbone = domains.make_backbone(config.backbone, factors, self.domains)
         self.extraction = Extraction(spec, name="extraction")
         self.extraction.freeze(config.frozen_tables)
         self.projection = InputProjection(self.backbone.views, name="projection")
@@ -74,12 +77,15 @@ class Ranker(tf.keras.Model):
         return (tf.cast(logits, tf.float32), gates) if with_gates else tf.cast(logits, tf.float32)
 
     def extract(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-        """A batch -> (context `[B, Dc]`, items `[N, Di]`)."""
-        return self.extraction(batch)
+        """A batch -> (context `[B, Dc]`, items `[N, Di]`); the context's last column is the domain where the backbone routes by it."""
+        context, items = self.extraction(batch)
+        return (self.domains.append(batch, context) if self.domains else context), items
 
     def project_context(self, context: tf.Tensor) -> tf.Tensor:
-        """Context `[B, Dc]` -> the context part of the projection `[B, W]`."""
-        return self.projection.project_context(context)
+        """Context `[B, Dc]` -> the context part of the projection `[B, W]`, with the domain's column where there is one."""
+        if self.domains is None:
+            return self.projection.project_context(context)
+        return tf.concat([self.projection.project_context(context[:, :-1]), context[:, -1:]], axis=1)
 
     def score(self, context_projection: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> logits float32 `[N, T]`."""
@@ -88,9 +94,11 @@ class Ranker(tf.keras.Model):
 
     def hidden(self, context_projection: tf.Tensor, items: tf.Tensor, training: bool = False) -> tf.Tensor:
         """(context_projection `[N, W]` or `[1, W]`, items `[N, Di]`) -> what the head sees `[N, H]`."""
-        views = self.projection.finish(context_projection, items)
+        projected = context_projection if self.domains is None else context_projection[:, :-1]
+        views = self.projection.finish(projected, items)
         views = {name: self._drop(view, place, training) for place, (name, view) in enumerate(views.items())}
-        return self._drop(self.backbone(views), len(views), training)
+        routed = {} if self.domains is None else {"domain": domains.read(context_projection[:, -1], tf.shape(items)[0])}
+        return self._drop(self.backbone({**views, **routed}), len(views), training)
 
     def _drop(self, values: tf.Tensor, place: int, training: bool) -> tf.Tensor:
         """Dropout whose mask depends only on seed, place, step and replica, so a resumed run repeats it."""
@@ -112,7 +120,7 @@ def build_ranker(spec: FeatureSpec, config: RankerConfig, batch: Batch) -> Ranke
 
 def make_variables(ranker: Ranker, batch: Batch) -> None:
     """Makes all variables of a ranker by running it once."""
-    context, items = ranker.extract(batch)
+    context, items = ranker.extraction(batch)
     ranker.projection.build((context.shape, items.shape))
     ranker.projection.built = True
     ranker(batch)

@@ -1,8 +1,8 @@
 """Starts a model from another run's: all that does not depend on the features is loaded, whatever features came or went.
 
 For the input projection, the only layer that knows the feature set (paper 3.2.2; PAPERS R73 to R75, trap 6): loaded where features and
-their order are the same, else as initialised, all of it. Everything after it is loaded. Tables are kept by name (`cvr.resizing`), tasks by
-name, statistics and counts are those of the new data. Optimizer, schedule and step start anew and every variable trains.
+their order are the same, else as initialised, all of it. Everything after it is loaded. Tables are kept by name (`cvr.resizing`), tasks and
+domains by name, statistics and counts are those of the new data. Optimizer, schedule and step start anew and every variable trains.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cvr import backbones
+from cvr.domains import domains_of
 from cvr.errors import CvrError
 from cvr.layers.mmoe import TASK_AXES
 from cvr.manifest import publish_json
@@ -131,6 +133,8 @@ class _Surgery:
 
     def __init__(self, ranker: Ranker, base: Base) -> None:
         self._specs = (base.spec, ranker.spec)
+        self._domains = _domain_names(base, ranker)
+        self._domain_axes = getattr(backbones.load(ranker.config.backbone), "DOMAIN_AXES", {})
         before, after = ({f.name: _definition(spec, f) for f in spec.features.values()} for spec in self._specs)
         self._changed = {name for name in after if name in before and before[name] != after[name]}
         self._events_changed = {name for name in self._changed if _without_encoder(before[name]) != _without_encoder(after[name])}
@@ -154,7 +158,9 @@ class _Surgery:
         if parts[0] == "extraction":
             return self._extraction(parts, old, fresh)
         if parts[0] == "head" and "/".join(parts[1:]) in TASK_AXES:
-            return self._head("/".join(parts[1:]), old, fresh)
+            return self._by_name("task", (self._specs[0].task_names, self._specs[1].task_names), TASK_AXES["/".join(parts[1:])], old, fresh)
+        if parts[0] == "backbone" and "/".join(parts[1:]) in self._domain_axes:
+            return self._by_name("domain", self._domains, self._domain_axes["/".join(parts[1:])], old, fresh)
         return self._as_it_is(old, fresh)
 
     def _as_it_is(self, old: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray | None, str, str]:
@@ -174,20 +180,29 @@ class _Surgery:
             return None, ANEW, f"feature {min(changed)} changed"
         return self._as_it_is(old, fresh)
 
-    def _head(self, name: str, old: np.ndarray, fresh: np.ndarray) -> tuple[np.ndarray | None, str, str]:
-        """Each task's part, which stand one after the other on an axis, by the task's name."""
-        axis, (before, after) = TASK_AXES[name], (spec.task_names for spec in self._specs)
+    def _by_name(
+        self, what: str, names: tuple[tuple[str, ...], tuple[str, ...]], axis: int, old: np.ndarray, fresh: np.ndarray
+    ) -> tuple[np.ndarray | None, str, str]:
+        """Parts of tasks or of domains, which stand one after the other on an axis, each by its name."""
+        before, after = names
         olds, news = np.split(old, len(before), axis), np.split(fresh, len(after), axis)
         if olds[0].shape != news[0].shape:
-            return None, ANEW, f"shape {list(olds[0].shape)} per task then, {list(news[0].shape)} now"
-        value = np.concatenate([olds[before.index(task)] if task in before else news[i] for i, task in enumerate(after)], axis)
+            return None, ANEW, f"shape {list(olds[0].shape)} per {what} then, {list(news[0].shape)} now"
+        value = np.concatenate([olds[before.index(name)] if name in before else news[i] for i, name in enumerate(after)], axis)
         if before == after:
             return value, LOADED, ""
-        fresh_tasks = [task for task in after if task not in before]
-        kept = [task for task in after if task in before]
+        fresh_ones = [name for name in after if name not in before]
+        kept = [name for name in after if name in before]
         if not kept:
-            return None, ANEW, f"no task of the base: {', '.join(before)}"
-        return value, RESIZED, f"tasks {', '.join(kept)} loaded" + (f", {', '.join(fresh_tasks)} new" if fresh_tasks else "")
+            return None, ANEW, f"no {what} of the base: {', '.join(before)}"
+        return value, RESIZED, f"{what}s {', '.join(kept)} loaded" + (f", {', '.join(fresh_ones)} new" if fresh_ones else "")
+
+
+def _domain_names(base: Base, ranker: Ranker) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Domains of a base and of a ranker. A model without any is one of the target domain of the other."""
+    there, here = domains_of(base.spec, base.info["model"].get("domain_feature", "")), ranker.domains
+    before, after = (found.names if found else None for found in (there, here))
+    return before or (after or ("",))[:1], after or (before or ("",))[:1]
 
 
 def warm_start(ranker: Ranker, base: Base, parts: str = "all") -> list[Outcome]:

@@ -61,8 +61,8 @@ def define_flags() -> None:
     flags.DEFINE_integer("replicates", 10_000, "Bootstrap replicates.", lower_bound=100)
 
 
-def source() -> Source:
-    """Where the lists come from. Raises CvrError for flags that do not go together."""
+def source(module: ModuleType) -> Source:
+    """Where the lists of a study come from. Raises CvrError for flags that do not go together."""
     output = Path(FLAGS.output)
     if FLAGS.lists and FLAGS.logs:
         raise CvrError("--lists and --logs: give one of them")
@@ -72,7 +72,8 @@ def source() -> Source:
         size = QUICK if FLAGS.quick else FULL
         given = {"training_days": FLAGS.days, "searches_per_day": FLAGS.searches_per_day}
         size = dataclasses.replace(size, **{name: value for name, value in given.items() if value})
-        return Source(output, SYNTHETIC_SPEC, folder=str(output / "logs"), period=size.period, size=size)
+        spec, log_flags = getattr(module, "SPEC", SYNTHETIC_SPEC), getattr(module, "LOG_FLAGS", ())
+        return Source(output, spec, folder=str(output / "logs"), period=size.period, size=size, log_flags=log_flags)
     if len(FLAGS.period or []) != 4:
         raise CvrError("--logs needs --period=<first>,<validation from>,<test from>,<end>, such as 2018-11-07,2018-11-08T10:35,..")
     try:
@@ -88,7 +89,7 @@ def make_runs(module: ModuleType) -> Runs:
     """The study's runs as the flags say."""
     if not Path(FLAGS.base).is_file():
         raise CvrError(f"no flagfile at --base={FLAGS.base}")
-    where = source()
+    where = source(module)
     study = module.declare(Setup(FLAGS.quick, where.period))
     seeds = FLAGS.seeds or (QUICK if FLAGS.quick else FULL).seeds
     return Runs(study, where, Path(FLAGS.output), FLAGS.base, seeds, FLAGS.threads)

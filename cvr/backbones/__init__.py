@@ -10,6 +10,8 @@ S, M, L and XL (`--variant`); and `Backbone`, a Keras layer with
     .parts() -> {kind: number}  optional: the same by kind of layer, the names that its layers have without their numbers
     call({name: [N, width]})    -> the hidden representation [N, D]
 
+One that routes by domain says so in its Config, `routes_by_domain`, takes the number of `domains` beside the Config, finds the domain of
+each item in `call` as `views["domain"]`, int32 `[N]`, and names in `DOMAIN_AXES` what has a part for each domain (`cvr.domains`).
 One that behaves differently in training takes a `training` argument in `call`, to which Keras gives the ranker's, and may `add_loss`.
 Adding one takes one file here and one flagfile; nothing else needs an edit (docs/models.md). Modules whose name begins with `_` are no
 backbones; `_tokens` has the base class of those that work on global tokens.

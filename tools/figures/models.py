@@ -147,5 +147,41 @@ def dhen() -> Drawing:
     return d
 
 
-FIGURES = {"dcnv2": dcnv2, "masknet": masknet, "transformer": transformer, "rankmixer": rankmixer, "wukong": wukong, "dhen": dhen}
+def hhsft() -> Drawing:
+    """Layers over tokens in the upper row, the experts of domains in the lower ones."""
+    d = Drawing(900, 390)
+    first = d.box(10, 58, "ReLU projection\nT d numbers", width=112)
+    layers, tokens = d.box(144, 58, "token\nlayers", width=62), d.box(226, 58, "T tokens\nof width d", "data", 76)
+    norm, attention = d.box(346, 58, "LN", "norm", 36), d.box(402, 58, "attention, Q K V\nof each token", width=112)
+    plus, second, ffn = d.sign(544, 80, "+"), d.box(578, 58, "LN", "norm", 36), d.box(634, 58, "feed-forward\nper token", width=92)
+    again, joint = d.sign(754, 80, "+"), d.box(792, 52, "the same with\nQ K V of all\ntokens (GFA)", width=98, height=56)
+    d.chain(first, layers, tokens, norm, attention, plus, second, ffn, again, joint)
+    d.arrow((330, 80), (330, 32), (544, 32), plus.top)
+    d.arrow((567, 80), (567, 32), (754, 32), again.top)
+    d.frame(318, 18, 456, 132, "× layers (HFA)")
+    z = d.box(10, 230, "LN, flatten\nz", "norm", 86)
+    d.arrow(joint.bottom, (841, 170), (53, 170), z.top)
+    shared = d.box(150, 194, "shared expert\nf_s(z)", width=130)
+    experts = d.box(150, 266, "experts of domains\nf_1(z) .. f_D(z)", width=130)
+    d.chain(z, shared)
+    d.chain(z, experts)
+    routed = d.box(350, 194, "a_s f_s + a_d f_d\nd: own domain (DREF)", width=160)
+    read = d.box(350, 266, "attention, query d,\nkeys, values of all", width=160)
+    gate = d.box(350, 336, "sigmoid gate\nprojection, domain", width=160)
+    d.chain(shared, routed)
+    d.arrow(experts.right, (315, 288), (315, 228), (350, 228))
+    d.chain(experts, read)
+    times, total = d.sign(556, 288, "×"), d.sign(620, 216, "+")
+    d.chain(read, times)
+    d.arrow(gate.right, (556, 358), times.bottom)
+    d.chain(routed, total)
+    d.arrow(times.right, (620, 288), total.bottom)
+    hidden = d.box(680, 194, "hidden\nE numbers", "data", 86)
+    d.chain(total, hidden)
+    d.text(640, 282, "DAPGA: no gradient through keys", anchor="start", colour="#475569")
+    d.text(640, 298, "and values of other domains", anchor="start", colour="#475569")
+    return d
+
+
+FIGURES = {draw.__name__: draw for draw in (dcnv2, masknet, transformer, rankmixer, wukong, dhen, hhsft)}
 """By the backbone's name."""

@@ -57,11 +57,12 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Lists:
-    """Search lists that a study needs: the most recent `share` of the training days, built with an edited spec."""
+    """Search lists that a study needs: the most recent `share` of the training days, built with an edited spec and with further `flags`."""
 
     name: str = "all"
     share: float = 1.0
     edits: Edits = ()
+    flags: tuple[tuple[str, str], ...] = ()
 
 
 def runs_in(value: str) -> list[str]:

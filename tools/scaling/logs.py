@@ -70,7 +70,8 @@ def _inside(place: dict[str, Any], name: str, path: str) -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where lists come from: `given` ones, or built into `output` from the log `folder` (made first where `size` is not None)."""
+    """Where lists come from: `given` ones, or built into `output` from the log `folder`; where `size` is not None, that is made
+    first, with `log_flags`."""
 
     output: Path
     spec: str
@@ -79,6 +80,7 @@ class Source:
     reader: str = "canonical"
     period: Period | None = None
     size: Size | None = None
+    log_flags: tuple[tuple[str, str], ...] = ()
 
     def path(self, lists: Lists) -> Path:
         """Folder of lists."""
@@ -101,6 +103,7 @@ class Source:
             return []
         words = ["tools.make_logs", f"--output={self.folder}", f"--days={self.size.days}"]
         words += [f"--searches_per_day={self.size.searches_per_day}", "--feature_launch_day=0"]
+        words += [f"--{name}={value}" for name, value in self.log_flags]
         command = Command(tuple(words), Path(self.folder) / "truth" / "config.json")
         return [Job("log", (command,), self.output / "logs.log")]
 
@@ -116,6 +119,7 @@ class Source:
         words = ["pipelines.build_lists", f"--source={self.reader}", f"--input={self.folder}"]
         words += [f"--{name}={value:%Y-%m-%dT%H:%M:%S}" for name, value in times.items()]
         words += [f"--spec={self.spec_file(f'lists_{lists.name}', edits)}", f"--output={folder}", "--popularity_bucket=none"]
+        words += [f"--{name}={value}" for name, value in lists.flags]
         return [Job(f"lists {lists.name}", (Command(tuple(words), folder / "manifest.json"),), folder.with_name(f"{lists.name}.log"))]
 
     def _known(self) -> Edits:

@@ -82,3 +82,11 @@ def test_data(tmp_path: Path) -> None:
 def test_coverage(tmp_path: Path) -> None:
     words = _words(tmp_path, "coverage", lambda arm: 0.0)
     assert words == {"R67 identity": "not reproduced", "R67": "reproduced direction"}  # made-up runs differ by their noise
+
+
+@pytest.mark.parametrize(("both", "words"), [(0.02, ("reproduced direction",) * 2), (0.01, ("reproduced direction", "not reproduced"))])
+def test_uniscale(tmp_path: Path, both: float, words: tuple[str, str]) -> None:
+    """Naive mixing loses, each part of the routing repairs; only in the first case the gain needs both parts."""
+    gains = {"ES3, naive": -0.02, "ES3, DREF": 0.01, "ES3, DAPGA": 0.01, "ES3, both": both, "feed, naive": -0.01}
+    found = _words(tmp_path, "uniscale", lambda arm: gains.get(arm, 0.0))
+    assert found == dict.fromkeys(("U1", "U2", "U3", "U4", "U6"), words[0]) | {"U5": words[1]}

@@ -6,6 +6,7 @@ A module defines
     contrasts(study, results) -> [Contrast]            the claims; those of `report.ARMS` are added for every arm
     findings(study, results, how) -> [Finding]         what no contrast says, such as an identity
     sections(study, results, judged) -> [Section]      plots in the paper's form
+    SPEC, LOG_FLAGS                                    optional: the spec and further flags of the synthetic log, (name, value)
 
 A study whose runs another command makes defines what `tools.scaling.followed` says instead. Adding one takes one file here; nothing else
 needs an edit.
