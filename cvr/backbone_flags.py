@@ -31,6 +31,6 @@ def define_backbone_flags() -> None:
         _DEFINE[kind](name, None, f"Scaling factor ({', '.join(users)}).")
 
 
-def backbone_values() -> dict[str, Any]:
+def backbone_values(values: flags.FlagValues = flags.FLAGS) -> dict[str, Any]:
     """Values of the factors' flags, None where not given."""
-    return {name: flags.FLAGS[name].value for name in factors()}
+    return {name: values[name].value for name in factors()}

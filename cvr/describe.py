@@ -42,7 +42,7 @@ def define_flags() -> None:
 def choose_spec() -> FeatureSpec:
     """The spec that the flags name, with histories of --history_length. Raises CvrError without --spec and --lists."""
     if FLAGS.lists:
-        spec, _ = preparation.choose_spec(load_manifest(FLAGS.lists))
+        spec, _ = preparation.choose_spec(load_manifest(FLAGS.lists), FLAGS.spec, FLAGS.encoder)
     elif FLAGS.spec:
         spec = load_spec(FLAGS.spec)
     else:

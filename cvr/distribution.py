@@ -22,10 +22,12 @@ _TASKS = {
 """How many tasks of which kind TF_CONFIG must have."""
 
 
-def check_flags(distribute: str, jit_compile: bool, deterministic: bool, warm_start: bool) -> None:
+def check_flags(distribute: str, jit_compile: bool, deterministic: bool, warm_start: bool, teacher: bool = False) -> None:
     """Raises CvrError for what cannot go together."""
     if distribute == "none":
         return
+    if teacher:
+        raise CvrError(f"a teacher with --distribute={distribute}: only one process and device trains two models; leave one of them out")
     if jit_compile:
         raise CvrError(f"--jit_compile with --distribute={distribute}: sums over devices cannot be part of one XLA program; leave it out")
     if distribute == "parameter_server" and deterministic:

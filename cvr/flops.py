@@ -40,6 +40,10 @@ class Cost:
     flops_per_item: int
     flops_per_list: int
 
+    def per_item(self, items_per_list: float) -> float:
+        """FLOPs of an item with its share of what its list costs once."""
+        return self.flops_per_item + self.flops_per_list / items_per_list
+
     def describe(self) -> str:
         """Three lines for a terminal."""
         return (

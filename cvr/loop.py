@@ -12,11 +12,12 @@ import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
 from cvr.data import Batch, Shuffle
+from cvr.distillation import DistillingStep, Teacher
 from cvr.errors import CvrError
 from cvr.guard import LossGuard, describe_batch
 from cvr.history import History, NoHistory
 from cvr.observers import Histograms, StepProfile
-from cvr.optimizers import make_optimizer
+from cvr.optimizers import RankerOptimizer, make_optimizer
 from cvr.placement import Placement, Run
 from cvr.progress import Progress
 from cvr.ranker import Ranker
@@ -31,7 +32,8 @@ LOG_EVERY = 20
 
 
 class Trainer:
-    """Trains one ranker in one folder; `run` resumes from the newest checkpoint there. `flops_per_item` are those of a training step."""
+    """Trains one ranker, by a teacher where there is one, in one folder; `run` resumes from the newest checkpoint there. `flops_per_item`
+    are those of a training step."""
 
     def __init__(
         self,
@@ -41,24 +43,21 @@ class Trainer:
         folder: Path,
         flops_per_item: float = 0.0,
         placement: Placement | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         self.ranker, self.data, self.settings, self.folder = ranker, data, settings, folder
         self.placement = placement or Placement()
         self.total_steps = data.steps_per_epoch * settings.epochs
         warmup = min(int(settings.warmup_share * data.steps_per_epoch), self.total_steps - 1)
         self.schedule = WarmupCosine(settings.learning_rate, warmup, self.total_steps)
+        self._table_schedule = WarmupCosine(settings.table_learning_rate, warmup, self.total_steps)
         with self.placement.scope():
-            self.optimizer = make_optimizer(
-                self._table_variables,
-                self._dense_variables,
-                self.schedule,
-                WarmupCosine(settings.table_learning_rate, warmup, self.total_steps),
-                settings.optimizer,
-            )
+            self.optimizer = self._optimizer_of(ranker)
         self.guard = LossGuard(len(ranker.task_names))
-        self.step = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size, settings.objective)
-        logged = {"guard": self.guard, "gate_use": self.step.gate_use}  # so that a resumed run logs the same numbers
-        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, **logged)
+        self.step: TrainingStep = TrainingStep(ranker, self.optimizer, self.guard, data.max_list_size, settings.objective)
+        if teacher:
+            self.step = DistillingStep(self.step, teacher, self._optimizer_of(teacher.ranker) if teacher.trains else None)
+        self.state = TrainingState(folder, ranker, self.optimizer, settings.keep_checkpoints, **self.step.state)
         chief = self.placement.is_chief
         self.history = History(folder) if chief else NoHistory()
         self._scorer = compile_scorer(ranker)
@@ -68,11 +67,14 @@ class Trainer:
         self._compiled: Run | None = None
         self._loss_note = self._map_note = ""
 
-    def _table_variables(self) -> Sequence[tf.Variable]:
-        return self.ranker.extraction.table_variables
+    def _optimizer_of(self, ranker: Ranker) -> RankerOptimizer:
+        def tables() -> Sequence[tf.Variable]:
+            return ranker.extraction.table_variables
 
-    def _dense_variables(self) -> Sequence[tf.Variable]:
-        return self.ranker.dense_variables
+        def dense() -> Sequence[tf.Variable]:
+            return ranker.dense_variables
+
+        return make_optimizer(tables, dense, self.schedule, self._table_schedule, self.settings.optimizer)
 
     def run(self, warm_start: Callable[[], None] | None = None) -> dict[str, Any]:
         """Trains to the end of the last epoch, or of patience; returns speed, steps and the last validation.
@@ -172,15 +174,16 @@ class Trainer:
 
     def _check_losses(self) -> None:
         self.placement.settle()
-        bad = self.guard.bad_step()
+        found = ((guard, names, guard.bad_step()) for guard, names in self.step.guards)
+        guard, names, bad = next((one for one in found if one[2]), (self.guard, (), None))
         if bad is None:
             return
-        back = self.guard.steps - bad.place - 1  # steps since
+        back = guard.steps - bad.place - 1  # steps since
         step, epoch, place = self._steps_done - back, self._epochs_done, int(self.state.batch.numpy()) - back
         batch = next(iter(self._dataset(epoch, place - 1, Placement())))
         last = self.state.latest_prefix
         raise CvrError(
-            f"{bad.describe(self.ranker.task_names)} at step {step} (epoch {epoch + 1}, batch {place}): "
+            f"{bad.describe(names)} at step {step} (epoch {epoch + 1}, batch {place}): "
             f"{describe_batch(self.ranker.extraction, batch)}; "
             f"{f'checkpoint {last} is intact' if last else 'no checkpoint was written yet'}; "
             "correct such values in the logs, or lower --learning_rate in a new --output"
@@ -191,7 +194,7 @@ class Trainer:
         step = self._steps_done
         rates = {"learning_rate": float(self.schedule(step)), "gradient_norm": self.guard.gradient_norm}
         losses = dict(zip(self.ranker.task_names, map(float, self.guard.take()), strict=True))
-        values = {**rates, **progress.values(), **self.step.gate_use.values(self.ranker.task_names)}
+        values = {**rates, **progress.values(), **self.step.take_values()}
         self.history.train(step, self._epochs_done + 1, losses, values)
         self._loss_note = "loss " + " ".join(f"{task} {value:.4f}" for task, value in losses.items())
 

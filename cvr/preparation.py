@@ -8,12 +8,13 @@ import tensorflow as tf
 import yaml
 from absl import flags
 
-from cvr import statistics, train_flags
+from cvr import domains, statistics, train_flags
 from cvr.data import Budget, batches, dummy_batch, split_files
+from cvr.distillation import Teacher
 from cvr.errors import CvrError
 from cvr.losses import listwise_losses
 from cvr.manifest import Manifest
-from cvr.ranker import Ranker, build_ranker
+from cvr.ranker import Ranker, RankerConfig, build_ranker
 from cvr.reading import iterate
 from cvr.schema import FeatureSpec, load_spec, parse_spec
 from cvr.settings import TrainingData
@@ -21,23 +22,23 @@ from cvr.settings import TrainingData
 FLAGS = flags.FLAGS
 
 
-def choose_spec(manifest: Manifest) -> tuple[FeatureSpec, str]:
-    """(spec, its text): the one that --spec names, else the lists' own, its histories read by --encoder where that is given.
+def choose_spec(manifest: Manifest, file: str | None, encoder: str | None = None) -> tuple[FeatureSpec, str]:
+    """(spec, its text): the one in a file, else the lists' own, its histories read by an encoder (as in --encoder) where that is given.
 
     Raises CvrError when the records do not fit it.
     """
     spec, text = manifest.spec(), manifest.spec_text
-    if FLAGS.spec:
-        spec, text = load_spec(FLAGS.spec), Path(FLAGS.spec).read_text(encoding="utf-8")
+    if file:
+        spec, text = load_spec(file), Path(file).read_text(encoding="utf-8")
     if spec.fingerprint != manifest.spec_fingerprint:
         raise CvrError(
-            f"--spec={FLAGS.spec} stores other features than the lists in {FLAGS.lists} hold; rebuild the lists with it, "
+            f"--spec={file} stores other features than the lists in {FLAGS.lists} hold; rebuild the lists with it, "
             "or change only model-side settings (embeddings, transforms, encoders, derived features)"
         )
-    if not FLAGS.encoder:
+    if not encoder:
         return spec, text
-    text = with_encoder(text, FLAGS.encoder)
-    return parse_spec(text, f"--encoder={FLAGS.encoder}"), text
+    text = with_encoder(text, encoder)
+    return parse_spec(text, f"--encoder={encoder}"), text
 
 
 def with_encoder(text: str, encoder: str) -> str:
@@ -90,9 +91,14 @@ def check_tasks(spec: FeatureSpec, manifest: Manifest) -> None:
             )
 
 
-def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData) -> Ranker:
-    """A built ranker that knows the training splits' statistics."""
-    ranker = build_ranker(spec, train_flags.ranker_config(), dummy_batch(spec))
+def prepare(spec: FeatureSpec, manifest: Manifest, data: TrainingData, config: RankerConfig | None = None) -> Ranker:
+    """A built ranker, by default the one that the flags ask for, that knows the training splits' statistics.
+
+    Raises CvrError for training lists of no known domain.
+    """
+    config = config or train_flags.ranker_config()
+    domains.check_domains(spec, config.domain_feature, manifest, FLAGS.train_splits)
+    ranker = build_ranker(spec, config, dummy_batch(spec))
     found = statistics.stored_statistics(spec, manifest, FLAGS.train_splits)
     found |= statistics.derived_statistics(ranker.extraction, data.train, data.budget)
     for layer in ranker.extraction.numericals.values():
@@ -110,11 +116,22 @@ def first_biases(spec: FeatureSpec, manifest: Manifest, items: int) -> list[floa
     return [train_flags.settings().objective.first_bias(count / items) for count in positives]
 
 
-def try_out(ranker: Ranker, data: TrainingData) -> str:
-    """Reads the first batch and scores it: the losses of a model that has learned nothing. Raises CvrError on unreadable records."""
+def try_out(ranker: Ranker, data: TrainingData, teacher: Teacher | None = None) -> str:
+    """Reads the first batch and scores it: the losses of a model that has learned nothing, and of its teacher.
+
+    Raises CvrError on unreadable records.
+    """
     dataset = batches(ranker.spec, data.train, data.budget)
     batch = next(iterate(dataset, ranker.spec, data.train))
-    losses = listwise_losses(ranker(batch), batch, data.max_list_size, train_flags.settings().objective).numpy()
+    loss, logits = train_flags.settings().objective, ranker(batch)
+    found = {"loss": listwise_losses(logits, batch, data.max_list_size, loss)}
+    if teacher:
+        own, distilled = teacher.losses(logits, teacher.ranker(batch), batch, data.max_list_size, loss)
+        found |= {"teacher_loss": own, "distillation": distilled}
     items, lists = int(tf.reduce_sum(batch["list_size"])), int(tf.math.count_nonzero(batch["list_size"]))
-    shown = " ".join(f"{task} {loss:.4f}" for task, loss in zip(ranker.task_names, losses, strict=True))
-    return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists; loss {shown}"
+    shown = ("; " + name + " " + _by_task(ranker, losses) for name, losses in found.items())
+    return f"first batch      {items:,} of {data.budget.items:,} items in {lists:,} lists{''.join(shown)}"
+
+
+def _by_task(ranker: Ranker, losses: tf.Tensor) -> str:
+    return " ".join(f"{task} {loss:.4f}" for task, loss in zip(ranker.task_names, losses.numpy(), strict=True))

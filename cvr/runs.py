@@ -104,10 +104,14 @@ def check_same(folder: Path, info: dict[str, Any], free: Sequence[str] = ()) -> 
 
 
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> dict[str, str]:
-    flat_before = {**before.get("flags", {}), "data": before.get("data"), "spec": before.get("spec_fingerprint")}
-    flat_now = {**now.get("flags", {}), "data": now.get("data"), "spec": now.get("spec_fingerprint")}
+    flat_before = {**before.get("flags", {}), "data": before.get("data"), "spec": before.get("spec_fingerprint"), **_teacher(before)}
+    flat_now = {**now.get("flags", {}), "data": now.get("data"), "spec": now.get("spec_fingerprint"), **_teacher(now)}
     keys = [key for key in {**flat_before, **flat_now} if flat_before.get(key) != flat_now.get(key)]
     return {key: f"{key}: {flat_before.get(key)!r} then, {flat_now.get(key)!r} now" for key in keys}
+
+
+def _teacher(info: dict[str, Any]) -> dict[str, Any]:
+    return {f"teacher.{name}": value for name, value in info.get("teacher", {}).items()}
 
 
 @contextlib.contextmanager

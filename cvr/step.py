@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -60,6 +60,20 @@ class TrainingStep:
         """Loss of each task in training `[T]`, and the use of the gates `[T, 1 + E]`."""
         logits, gates = self.ranker(batch, training=True, with_gates=True)
         return listwise_losses(logits, batch, self.max_list_size, self.loss), gate_use(gates, batch["item_mask"])
+
+    @property
+    def guards(self) -> list[tuple[LossGuard, Sequence[str]]]:
+        """What watches losses, with their names."""
+        return [(self.guard, self.ranker.task_names)]
+
+    @property
+    def state(self) -> dict[str, tf.Module]:
+        """What a resumed run needs beside ranker and optimizer, by its name in checkpoints; so it logs the same numbers."""
+        return {"guard": self.guard, "gate_use": self.gate_use}
+
+    def take_values(self) -> dict[str, float]:
+        """Further numbers for the history, by name, since the last call."""
+        return self.gate_use.values(self.ranker.task_names)
 
     def watch(self, outcome: Outcome) -> None:
         """Notes what the guard and the history want of a step."""

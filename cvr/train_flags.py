@@ -9,6 +9,7 @@ from absl import flags
 
 from cvr import backbones
 from cvr.backbone_flags import backbone_values, define_backbone_flags
+from cvr.distillation_flags import define_distillation_flags
 from cvr.distribution import STRATEGIES
 from cvr.errors import CvrError
 from cvr.losses import LOSSES, Loss
@@ -24,6 +25,8 @@ FREE = ("checkpoint_every", "keep_checkpoints", "histograms_every", "profile_ste
 """Flags that may differ when an interrupted run is resumed: they do not change what is trained."""
 PLACES = ("output", "lists", "dry_run")
 """Flags that a run does not record."""
+MODEL: set[str] = set()
+"""Names of the flags that describe a model; `define_flags` fills it."""
 
 
 def define_flags(needs_data: bool = True) -> list[str]:
@@ -31,7 +34,6 @@ def define_flags(needs_data: bool = True) -> list[str]:
     before = set(FLAGS)
     flags.DEFINE_string("lists", None, "Folder of list records (output of pipelines.build_lists).", required=needs_data)
     flags.DEFINE_string("output", None, "Folder of the run; must not hold a finished one.", required=needs_data)
-    flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
     flags.DEFINE_list("train_splits", ["train"], "Splits to train on.")
     flags.DEFINE_string("validation_split", "validation", "Split for validation after each epoch; empty for none.")
     flags.DEFINE_string("warm_start_from", None, "Run, or a checkpoint of one, whose weights this one starts with (docs/modelers.md).")
@@ -41,8 +43,12 @@ def define_flags(needs_data: bool = True) -> list[str]:
     flags.DEFINE_integer("threads", 0, "Threads of TensorFlow; 0 lets it choose.", lower_bound=0)
     flags.DEFINE_enum("distribute", "none", STRATEGIES, "What the training is spread over (docs/distributed.md).")
     flags.DEFINE_float("cluster_timeout", 600.0, "Seconds to wait for another process of --distribute.", lower_bound=0.1)
+    others = set(FLAGS)
+    flags.DEFINE_string("spec", None, "Feature spec; by default the one the lists were built with. Model-side settings may differ.")
     _define_model_flags()
+    MODEL.update(set(FLAGS) - others)
     _define_training_flags()
+    define_distillation_flags()
     return sorted(set(FLAGS) - before)
 
 
@@ -50,6 +56,7 @@ def _define_model_flags() -> None:
     flags.DEFINE_enum("backbone", "masknet", backbones.names(), "Backbone; each of its scaling factors is a flag.")
     flags.DEFINE_string("variant", None, "Size of the backbone: S, M, L or XL (docs/models.md); scaling factors given beside it win.")
     flags.DEFINE_string("encoder", None, "Encoder of all sequences in place of the spec's: a name, or {name: transformer, layers: 2}.")
+    flags.DEFINE_string("domain_feature", None, "Feature by whose value the backbone routes (docs/modelers.md); none by default.")
     flags.DEFINE_integer("experts", 4, "Experts of the MMoE head.", lower_bound=1)
     flags.DEFINE_integer("expert_width", 64, "Width of an expert.", lower_bound=1)
     flags.DEFINE_integer("tower_width", 32, "Width of a task's tower; 0 for none.", lower_bound=0)
@@ -88,14 +95,13 @@ def recorded(names: list[str]) -> dict[str, Any]:
     return {name: FLAGS[name].value for name in names if name not in PLACES}
 
 
-def ranker_config() -> RankerConfig:
-    """The ranker that the flags ask for. Raises CvrError for a scaling factor or variant that the backbone lacks."""
-    config = backbones.make_config(FLAGS.backbone, backbone_values(), FLAGS.variant)
+def ranker_config(given: flags.FlagValues = FLAGS) -> RankerConfig:
+    """The ranker that the flags, or other values of them, ask for. Raises CvrError for a factor or variant that the backbone lacks."""
+    config = backbones.make_config(given.backbone, backbone_values(given), given.variant)
     names = ("backbone", "experts", "expert_width", "tower_width", "dropout", "precision", "seed")
-    values = {name: FLAGS[name].value for name in names}
-    frozen = list(FLAGS.freeze_tables or [])
-    logit_bias = Loss(FLAGS.loss).fixes_level
-    return RankerConfig(backbone_config=dataclasses.asdict(config), logit_bias=logit_bias, frozen_tables=frozen, **values)
+    values = {name: given[name].value for name in names}
+    values |= {"logit_bias": Loss(given.loss).fixes_level, "frozen_tables": list(given.freeze_tables or [])}
+    return RankerConfig(backbone_config=dataclasses.asdict(config), domain_feature=given.domain_feature or "", **values)
 
 
 def settings() -> Settings:

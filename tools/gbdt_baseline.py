@@ -191,7 +191,7 @@ def main(argv: Sequence[str]) -> int:
         raise CvrError(f"--output={output} already holds an evaluation; choose another folder or remove it")
     load_lightgbm()
     manifest = load_manifest(FLAGS.lists)
-    spec = choose_spec(manifest)[0]
+    spec = choose_spec(manifest, FLAGS.spec)[0]
     tasks = check_flags(spec, manifest)
     data = Data(manifest, spec, FeatureColumns(spec, FLAGS.max_categories))
     print(f"{len(data.columns.names)} features, {len(data.columns.categorical)} of them categorical")

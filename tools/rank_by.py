@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     if (output / "summary.json").is_file():
         raise CvrError(f"--output={output} already holds an evaluation; choose another folder or remove it")
     manifest = load_manifest(FLAGS.lists)
-    spec = choose_spec(manifest)[0]
+    spec = choose_spec(manifest, FLAGS.spec)[0]
     scored = score(manifest, spec)
     about = {
         "run": str(output),
