@@ -22,6 +22,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "transformer": {"model_width": 4, "tokens": 3, "heads": 3, "ffn_width": 8},
     "rankmixer": {"model_width": 6, "tokens": 3, "ffn_width": 8},
     "wukong": {"model_width": 4, "tokens": 5, "fm_tokens": 2, "linear_tokens": 4, "fm_rank": 3, "mlp_width": 7},
+    "dagfm": {"model_width": 4, "tokens": 3, "depth": 2},
+    "hhsft": {"model_width": 4, "tokens": 3, "heads": 2, "ffn_width": 8, "global_rank": 5, "domain_width": 6, "gate_width": 4},
     "dhen": {
         "members": "dcnv2:cross_width=8:deep_width=6:deep_layers=2,rankmixer:model_width=6:tokens=3:ffn_width=8:layers=1",
         "layers": 2,
@@ -35,6 +37,8 @@ MORE = [
     ("transformer", {"norm": "post", "pooling": "flatten", "head_width": 5, "token_layers": 0}),
     ("rankmixer", {"ffn_experts": 3, "expert_dispatch": False, "pooling": "flatten", "token_layers": 1}),
     ("wukong", {"fm_rank": 0, "mlp_layers": 0, "linear_tokens": 3, "pooling": "mean"}),
+    ("dagfm", {"interaction": "inner", "readout": "states", "token_layers": 0}),
+    ("hhsft", {"global_rank": 0, "pooling": "mean", "domain_attention": False, "global_layers": 2, "head_width": 3}),
     ("dhen", {"ensemble": "weighted_sum", "shortcut": False, "layer_norm": False}),
 ]
 ALL = [*((name, {}) for name in SMALL), *MORE]

@@ -1,4 +1,4 @@
-"""What the commands of all benchmarks have in common: `--json`, with a file or alone."""
+"""What the commands of all benchmarks have in common: `--json`, with a file or alone, and reading it again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
+
+from cvr.errors import CvrError
 
 _STDOUT = "-"
 
@@ -34,3 +36,14 @@ def deliver(found: Mapping[str, Any], shown: Callable[[], str]) -> None:
     if chosen and chosen != _STDOUT:
         Path(chosen).write_text(text + "\n", encoding="utf-8")
     print(text if chosen == _STDOUT else shown())
+
+
+def read_report(path: Path, benchmark: str) -> dict[str, Any]:
+    """Reads what a benchmark's --json=FILE wrote. Raises CvrError where the file is none of it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CvrError(f"--read={path}: {error}; expected what --json=FILE wrote") from error
+    if not isinstance(found, dict) or (found.get("benchmark"), found.get("format")) != (benchmark, 1):
+        raise CvrError(f"--read={path}: this is no report of tools.benchmarks.{benchmark} in format 1")
+    return found

@@ -46,14 +46,14 @@ def define_flags() -> None:
     flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
-def sizes(texts: Sequence[str]) -> list[int]:
-    """`1e5` -> 100000. Raises CvrError for what is no number of rows."""
+def sizes(texts: Sequence[str], flag: str = "rows") -> list[int]:
+    """`1e5` -> 100000. Raises CvrError for what is no size."""
     try:
         found = [int(float(text)) for text in texts]
     except (ValueError, OverflowError) as error:
-        raise CvrError(f"--rows={','.join(texts)}: expected numbers of rows, such as 1e5,1e6 ({error})") from error
+        raise CvrError(f"--{flag}={','.join(texts)}: expected numbers, such as 1e5,1e6 ({error})") from error
     if not found or min(found) < 1 or len(set(found)) < len(found):
-        raise CvrError(f"--rows={','.join(texts)}: expected different numbers of rows, at least 1")
+        raise CvrError(f"--{flag}={','.join(texts)}: expected different numbers, at least 1")
     return found
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvr.errors import CvrError
+from tools.benchmarks.command import read_report
 from tools.benchmarks.embedding_steps import DRAWS, OPTIMIZERS, OURS, Timing
 from tools.benchmarks.goals import Goal
 from tools.benchmarks.summary import Spread
@@ -88,10 +87,4 @@ def shown(found: Mapping[str, Any], markdown: bool) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """Reads a report. Raises CvrError where the file is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CvrError(f"--read={path}: {error}; expected what --json=FILE wrote") from error
-    if not isinstance(found, dict) or (found.get("benchmark"), found.get("format")) != ("embedding", 1):
-        raise CvrError(f"--read={path}: this is no report of tools.benchmarks.embedding in format 1")
-    return found
+    return read_report(path, "embedding")

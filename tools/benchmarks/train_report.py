@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cvr.errors import CvrError
 from tools.benchmarks import train_peer_report
+from tools.benchmarks.command import read_report
 from tools.benchmarks.goals import Goal
 from tools.benchmarks.summary import Spread
 from tools.benchmarks.tables import goal_rows, spread, table
@@ -114,10 +113,4 @@ def shown(found: Mapping[str, Any], markdown: bool, products: bool) -> str:
 
 def read(path: Path) -> dict[str, Any]:
     """Reads a report. Raises CvrError where the file is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CvrError(f"--read={path}: {error}; expected what --json=FILE wrote") from error
-    if not isinstance(found, dict) or (found.get("benchmark"), found.get("format")) != ("train", 1):
-        raise CvrError(f"--read={path}: this is no report of tools.benchmarks.train in format 1")
-    return found
+    return read_report(path, "train")

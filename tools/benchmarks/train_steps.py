@@ -16,7 +16,7 @@ import gc
 import resource
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -37,6 +37,18 @@ STEPS = ("full", "dense", "gradients")
 HEAD_WIDTH = 4096
 """The paper's first layer of the head (tools/table1_flops.py), shared by the experts."""
 Step = Callable[[], Any]
+
+
+class Turns(Protocol):
+    """How long a turn lasts: up to `steps` steps, fewer where they would take more than `seconds`."""
+
+    @property
+    def steps(self) -> int:
+        """Most steps."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,7 +174,7 @@ def _once(step: Step) -> float:
     return time.perf_counter() - started
 
 
-def turn(step: Step, plan: Plan) -> tuple[float, float]:
+def turn(step: Step, plan: Turns) -> tuple[float, float]:
     """(milliseconds, page faults) of a step: the mean of the turn's steps after one that is not timed."""
     last = _once(step)
     count = max(1, min(plan.steps, int(plan.seconds / last)))
