@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from absl import flags
 
-from cvr import calibrate, evaluate, train, train_flags
+from cvr import calibrate, evaluate, pretrain, pretrain_flags, train, train_flags
 from cvr.errors import CvrError
 
 FLAGS = flags.FLAGS
@@ -39,6 +39,14 @@ def train_job(*arguments: str) -> int:
     """`python -m cvr.train <arguments>`; errors for users are raised as CvrError."""
     with train_flags_of(*arguments) as names:
         return train.main(["train"], names)
+
+
+def pretrain_job(*arguments: str) -> int:
+    """`python -m cvr.pretrain <arguments>`; errors for users are raised as CvrError."""
+    with _defined():
+        names = pretrain_flags.define_flags()
+        FLAGS(["pretrain", *arguments])
+        return pretrain.main(["pretrain"], names)
 
 
 def evaluate_job(*arguments: str) -> int:
