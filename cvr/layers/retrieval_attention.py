@@ -24,9 +24,9 @@ class RetrievalAttention(tf.keras.layers.Layer):
     def __init__(self, bits: int, top_k: int, recent: int, heads: int, seed: int = 0, **kwargs: object) -> None:
         super().__init__(**kwargs)
         self.bits, self.top_k, self.recent, self.heads, self.seed = bits, top_k, recent, heads, seed
-        self._hash = SimHash(bits, seed, name="hash") if top_k else None
-        self._nearest = EventAttention(heads, name="nearest") if top_k else None
-        self._latest = EventAttention(heads, name="latest") if recent else None
+        self._hash = SimHash(bits, seed, name="hash")
+        self._nearest = EventAttention(heads, name="nearest")
+        self._latest = EventAttention(heads, name="latest")
 
     def build(self, input_shape: tf.TensorShape) -> None:
         """Remembers the width of the vectors."""
@@ -45,12 +45,12 @@ class RetrievalAttention(tf.keras.layers.Layer):
     ) -> dict[str, tf.Tensor]:
         """Each step by name: `distances` D float32 `[N, K]` and `nearest` `[N, H d]`, `latest` `[N, H d]`, `output`."""
         steps: dict[str, tf.Tensor] = {}
-        if self._hash is not None:
+        if self.top_k:
             distances = steps["distances"] = self._distances(candidates, items, real, list_index)
             closeness, places = tf.math.top_k(-distances, min(self.top_k, events.shape[1]))
             own = _events_at(events, list_index, places), closeness >= -self.bits, tf.gather(match, places, batch_dims=1)
             steps["nearest"] = self._nearest(candidates, *own)
-        if self._latest is not None:
+        if self.recent:
             last = (tf.gather(part[:, : self.recent], list_index) for part in (events, real))
             steps["latest"] = self._latest(candidates, *last, match[:, : self.recent])
         parts = [steps[name] for name in ("nearest", "latest") if name in steps]
@@ -65,13 +65,13 @@ class RetrievalAttention(tf.keras.layers.Layer):
 
     def list_multiply_adds(self, length: int) -> int:
         """Of a list with K events: K d m for their codes. Comparing codes takes no products."""
-        return length * self._hash.multiply_adds(self.width) if self._hash is not None else 0
+        return length * self._hash.multiply_adds(self.width) if self.top_k else 0
 
     def item_multiply_adds(self, length: int) -> int:
         """Of an item over K events: d m for its code, and both attentions over at most k and R of them. Needs a built layer."""
-        code = self._hash.multiply_adds(self.width) if self._hash is not None else 0
+        code = self._hash.multiply_adds(self.width) if self.top_k else 0
         read = ((self._nearest, self.top_k), (self._latest, self.recent))
-        return code + sum(attention.multiply_adds(min(most, length)) for attention, most in read if attention is not None)
+        return code + sum(attention.multiply_adds(min(most, length)) for attention, most in read if most)
 
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
