@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from absl import flags
 
+from cvr import train_flags
 from cvr.checkpoints import TrainingState
 from cvr.manifest import load_manifest, publish_json
 from cvr.runs import load_ranker
-from cvr.teachers import SEED_OFFSET
+from cvr.teachers import SEED_OFFSET, flags_in, plan_teacher
 from tests.cvr.jobs import evaluate_job, message, small_model, train_flags_of, train_job
 
 TEACHER = "--flagfile={inner}\n--cross_width=16\n# a comment\n--encoder=gru\n--dropout=0.1\n"
 INNER = "--backbone=dcnv2\n--deep_width=12\n--cross_layers=1\n--deep_layers=2\n--experts=1\n--expert_width=8\n"
+FLAGS = flags.FLAGS
 MODEL = small_model("--dropout=0.2", "--checkpoint_every=3", "--deterministic", "--epochs=1", "--keep_best")
 
 
@@ -117,12 +121,12 @@ def test_the_student_alone_is_loaded_and_evaluated(beside: Path, lists: Path, tm
 def test_a_finished_run_teaches(beside: Path, lists: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With --deterministic a run is not changed by one that it teaches, compiled or not."""
     before = {path: path.read_bytes() for path in beside.rglob("*") if path.is_file()}
-    flags = (f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL, f"--teacher_run={beside}", "--distill_loss=softmax")
-    assert train_job(*flags, "--dry_run") == 0
+    arguments = (f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL, f"--teacher_run={beside}", "--distill_loss=softmax")
+    assert train_job(*arguments, "--dry_run") == 0
     said = capsys.readouterr().out
     assert "teacher          dcnv2, a finished run; softmax at temperature 1, added 1 times; the student learns from it" in said
     assert said.count("FLOPs per item") == 2 and "; teacher_loss purchase " in said and "; distillation purchase " in said
-    assert train_job(*flags) == 0
+    assert train_job(*arguments) == 0
     info = json.loads((tmp_path / "m" / "run.json").read_text())
     assert info["teacher"]["run"] == str(beside) and info["teacher"]["checkpoint"].startswith("checkpoints/best/")
     assert not any(name.startswith(("teacher/", "teacher_optimizer/")) for name in _values(tmp_path / "m"))
@@ -135,7 +139,7 @@ def test_a_finished_run_teaches(beside: Path, lists: Path, tmp_path: Path, capsy
 def test_flags_that_do_not_go_together(beside: Path, lists: Path, flagfile: Path, tmp_path: Path) -> None:
     base = (f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL)
     run, file = f"--teacher_run={beside}", f"--teacher_flagfile={flagfile}"
-    for flags, expected in (
+    for given, expected in (
         ((run, file), "--teacher_run and --teacher_flagfile: a student has one teacher"),
         (("--distill_loss=mse", "--distill_weight=2"), "--distill_loss, --distill_weight without a teacher"),
         ((run, "--distill_both"), "--distill_both with --teacher_run: a finished run is not trained"),
@@ -144,7 +148,7 @@ def test_flags_that_do_not_go_together(beside: Path, lists: Path, flagfile: Path
         ((f"--teacher_flagfile={tmp_path}/no.flags",), "no flagfile at --teacher_flagfile="),
         ((f"--teacher_run={tmp_path}",), "no run.json in"),
     ):
-        assert expected in message(train_job, *base, *flags)
+        assert expected in message(train_job, *base, *given)
     assert not (tmp_path / "m").exists()
 
 
@@ -164,8 +168,6 @@ def test_a_teacher_s_file_says_what_it_is_made_of_and_nothing_else(lists: Path, 
 
 
 def test_the_student_s_own_flags_are_not_the_teacher_s(lists: Path, flagfile: Path) -> None:
-    from cvr.teachers import plan_teacher
-
     arguments = (f"--lists={lists}", "--output=unused", *small_model("--dropout=0.3", "--encoder=transformer", "--loss=calibrated_softmax"))
     with train_flags_of(*arguments, f"--teacher_flagfile={flagfile}"):
         plan = plan_teacher(load_manifest(lists))
@@ -187,3 +189,13 @@ def test_a_teacher_that_does_not_fit_or_has_seen_the_validation_lists(beside: Pa
     publish_json(tmp_path / "manifest.json", {**manifest.model_dump(mode="json"), "spec_text": other, "spec_fingerprint": "0" * 16})
     text = message(train_job, f"--lists={tmp_path}", *base)
     assert "other features" in text
+
+
+def test_flagfiles_of_the_project(lists: Path, project_root: Path) -> None:
+    """A teacher's file holds a model and nothing else; the student of SUAN's teacher is that of configs/distilled.flags."""
+    with train_flags_of(f"--lists={lists}", "--output=unused", f"--flagfile={project_root}/configs/distilled.flags"):
+        assert FLAGS.teacher_flagfile == "configs/distilled_teacher.flags" and FLAGS.distill_loss == "bce"
+        student = train_flags.ranker_config()
+        teacher, suan = (flags_in(str(project_root / "configs" / f"distilled_{name}.flags")) for name in ("teacher", "suan"))
+        assert (teacher.backbone, teacher.variant, teacher.dropout, suan.encoder) == ("masknet", "S", 0.1, "{name: suan, layers: 2}")
+        assert train_flags.ranker_config(suan) == dataclasses.replace(student, seed=SEED_OFFSET)

@@ -90,3 +90,12 @@ def test_uniscale(tmp_path: Path, both: float, words: tuple[str, str]) -> None:
     gains = {"ES3, naive": -0.02, "ES3, DREF": 0.01, "ES3, DAPGA": 0.01, "ES3, both": both, "feed, naive": -0.01}
     found = _words(tmp_path, "uniscale", lambda arm: gains.get(arm, 0.0))
     assert found == dict.fromkeys(("U1", "U2", "U3", "U4", "U6"), words[0]) | {"U5": words[1]}
+
+
+@pytest.mark.parametrize(("softmax", "word"), [(0.01, "reproduced direction"), (0.0, "not reproduced")])
+def test_distillation(tmp_path: Path, softmax: float, word: str) -> None:
+    """Each way of teaching is a claim of its own."""
+    gains = {"teacher": 0.03, "beside, bce": 0.02, "beside, softmax": softmax, "before, mse": 0.01, "lightsuan by suan": 0.01}
+    found = _words(tmp_path, "distillation", lambda arm: gains.get(arm, 0.0))
+    rest = dict.fromkeys(("3.8 beside", "3.10 before", "3.8 DistilSUAN"), "reproduced direction")
+    assert found == {"3.8 cost": "mechanism only", "3.8 beside, softmax": word, **rest}
