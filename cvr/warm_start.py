@@ -30,6 +30,8 @@ REPORT_FILE = "warm_start.json"
 PARTS = ("all", "tables")
 """What may be loaded: all that fits, or embedding tables alone, whatever the base's backbone is."""
 LOADED, ANEW, RESIZED, NEW, DROPPED = "loaded", "re-initialised", "resized", "new", "dropped"
+PROFILE = "_profile"
+"""What encoders call the layers that read the other context features (`cvr.layers.profile_tokens`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +180,8 @@ class _Surgery:
         changed = (self._events_changed if parts[1] == "_events" else self._changed).intersection(parts)
         if changed:
             return None, ANEW, f"feature {min(changed)} changed"
+        if PROFILE in parts and self._features_reason:  # a layer per context feature, in the order of the spec
+            return None, ANEW, self._features_reason
         return self._as_it_is(old, fresh)
 
     def _by_name(

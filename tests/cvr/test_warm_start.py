@@ -39,14 +39,18 @@ class _Saved:
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> _Saved:
-    """A ranker on LEAN, saved as a finished run: every number of it random."""
-    ranker, folder = _ranker(LEAN, 1), tmp_path_factory.mktemp("base")
+    return _save(LEAN, tmp_path_factory.mktemp("base"))
+
+
+def _save(text: str, folder: Path) -> _Saved:
+    """A ranker, saved as a finished run: every number of it random."""
+    ranker = _ranker(text, 1)
     random = np.random.default_rng(1)
     for variable in variables_of(ranker).values():
         if variable.dtype.is_floating:
             variable.assign(random.normal(size=variable.shape))
     tf.train.Checkpoint(model=ranker).write(str(folder / "checkpoints" / "ckpt-7"))
-    (folder / "spec.yaml").write_text(LEAN)
+    (folder / "spec.yaml").write_text(text)
     model = {"backbone": "masknet", "backbone_config": FACTORS}
     publish_json(folder / "run.json", {"status": "finished", "model": model, "checkpoint": "checkpoints/ckpt-7", "data": "abc"})
     return _Saved(find_base(str(folder)), {path: variable.numpy() for path, variable in variables_of(ranker).items()})
@@ -59,6 +63,18 @@ def _start(text: str, saved: _Saved) -> tuple[dict[str, np.ndarray], dict[str, n
     outcomes = {outcome.variable: outcome for outcome in warm_start(ranker, saved.base)}
     assert outcomes.keys() >= fresh.keys()
     return saved.values, fresh, {path: variable.numpy() for path, variable in variables_of(ranker).items()}, outcomes
+
+
+def test_a_context_feature_more_and_an_encoder_that_reads_it(tmp_path: Path) -> None:
+    """Which layer of a profile is whose would change; all others of the encoder are loaded."""
+    text = LEAN.replace("length: 4}, ", "length: 4}, encoder: {name: suan, width: 4}, ")
+    hour = text.replace("  touched:", "  hour: {kind: numerical, level: context, from: impression.hour}\n  touched:")
+    outcomes = _start(hour, _save(text, tmp_path))[3]
+    found: dict[bool, set[str]] = {}
+    for path, outcome in outcomes.items():
+        if path.startswith("extraction/_encoders/"):
+            found.setdefault("/_profile/" in path, set()).add(f"{outcome.status} {outcome.reason}".strip())
+    assert found == {True: {"re-initialised features added hour", "new not in the base"}, False: {"loaded"}}
 
 
 def test_paths_are_those_of_checkpoints(saved: _Saved) -> None:

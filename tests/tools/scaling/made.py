@@ -25,8 +25,9 @@ def finish(folder: Path, study: Study, gain: Callable[[str], float], flops: Call
     (folder / "base.flags").write_text("--epochs=1\n")
     for number, arm in enumerate(study.arms):
         for seed in range(seeds):
-            info = {"validation": {"purchase": 0.5 + gain(arm.name)}, "flops_per_item": flops(arm.name), "parameters": 1_234_567}
-            info |= {"dense_parameters": 1000, "embedding_bytes": 4096, "seconds_train": 10.0, "items_per_second_train": 1000.0 + number}
+            info = {"validation": {"purchase": 0.5 + gain(arm.name)}, "flops_per_item": flops(arm.name), "flops_per_list": 500}
+            info |= {"parameters": 1_234_567, "dense_parameters": 1000, "embedding_bytes": 4096}
+            info |= {"seconds_train": 10.0, "items_per_second_train": 1000.0 + number}
             run = folder / "out" / "runs" / slug(arm.name) / f"seed{seed}"
             _write(run / "run.json", {**info, "status": "finished", "steps": 10, "items": 99})
             noise = np.random.default_rng(1000 * number + seed).normal(0, 1e-4, LISTS)

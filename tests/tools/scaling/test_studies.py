@@ -99,3 +99,19 @@ def test_distillation(tmp_path: Path, softmax: float, word: str) -> None:
     found = _words(tmp_path, "distillation", lambda arm: gains.get(arm, 0.0))
     rest = dict.fromkeys(("3.8 beside", "3.10 before", "3.8 DistilSUAN"), "reproduced direction")
     assert found == {"3.8 cost": "mechanism only", "3.8 beside, softmax": word, **rest}
+
+
+@pytest.mark.parametrize(("clean", "light", "words"), [(0.01, 0.0, ("reproduced direction",) * 2), (0.0, -0.02, ("not reproduced",) * 2)])
+def test_suan(tmp_path: Path, clean: float, light: float, words: tuple[str, str]) -> None:
+    """.01 per grade above baselines that are one grade below; in the second case a clean residual brings nothing, and LightSUAN loses."""
+
+    def gain(arm: str) -> float:
+        kind, _, rest = arm.partition(" ")
+        if kind not in ("suan", "lightsuan"):
+            return 0.0
+        return 0.01 * int(rest[0]) + (clean if "clean" in rest else 0.0) + (light if kind == "lightsuan" else 0.0)
+
+    found = _words(tmp_path, "suan", gain)
+    assert found.pop("3.8 cost") == "mechanism only"
+    assert (found.pop("3.8 pre-norm"), found.pop("3.8 sparse and shared")) == words
+    assert found == dict.fromkeys(("3.8 grades", "3.8 above mean", "3.8 above target attention"), "reproduced direction")

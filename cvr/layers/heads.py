@@ -1,0 +1,24 @@
+"""The heads of an attention: a vector cut into equal parts."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+
+def split_heads(tokens: tf.Tensor, heads: int) -> tf.Tensor:
+    """`[R, L, H w]` -> `[R, H, L, w]`."""
+    length, width = tokens.shape[1:]
+    return tf.transpose(tf.reshape(tokens, [-1, length, heads, width // heads]), [0, 2, 1, 3])
+
+
+def merge_heads(tokens: tf.Tensor) -> tf.Tensor:
+    """`[R, H, L, w]` -> `[R, L, H w]`."""
+    heads, length, width = tokens.shape[1:]
+    return tf.reshape(tf.transpose(tokens, [0, 2, 1, 3]), [-1, length, heads * width])
+
+
+def check_heads(width: int, heads: int) -> int:
+    """Width of a head. Raises ValueError where the heads do not divide the width."""
+    if heads < 1 or width % heads:
+        raise ValueError(f"heads, {heads}, must divide the width, {width}")
+    return width // heads
