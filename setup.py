@@ -89,6 +89,7 @@ setup(
             "cvr-load-test = tools.cli:load_test",
             "cvr-make-logs = tools.cli:make_logs",
             "cvr-plan = tools.cli:plan",
+            "cvr-pretrain = tools.cli:pretrain",
             "cvr-rank-by = tools.cli:rank_by",
             "cvr-replay = tools.cli:replay",
             "cvr-rollback = tools.cli:rollback",

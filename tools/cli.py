@@ -89,6 +89,11 @@ def plan() -> None:
     _run("tools.plan")
 
 
+def pretrain() -> None:
+    """Generative pre-training of item vectors: `cvr.pretrain`."""
+    _run("cvr.pretrain")
+
+
 def rank_by() -> None:
     """Lists ranked by one feature, as a baseline: `tools.rank_by`."""
     _run("tools.rank_by")

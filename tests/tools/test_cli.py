@@ -28,6 +28,7 @@ MAINS = {
     "load_test": "tools.load_test",
     "make_logs": "tools.make_logs",
     "plan": "tools.plan",
+    "pretrain": "cvr.pretrain",
     "rank_by": "tools.rank_by",
     "replay": "export.replay",
     "rollback": "export.rollback",
