@@ -27,8 +27,8 @@ class StackedAttention(tf.keras.layers.Layer):
 
     W brings events and candidates to the `width`; p has learned vectors of the candidate and of each place, 0 being the most recent
     event, so that padding, which is last, moves nothing. Age is in the events' vectors and in `RelativeBias`, where the candidate is
-    0 seconds old. With residual `clean` a last RMS norm follows. A candidate whose history is empty sees itself alone; whatever its id, it is
-    never masked. Items of padding come out like others.
+    0 seconds old. With residual `clean` a last RMS norm follows. With an empty history a candidate sees itself alone; no id is masked, not
+    even that of padding, and items of padding come out like others.
     """
 
     def __init__(self, length: int, factors: UnifiedFactors, **kwargs: object) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -79,6 +81,18 @@ def test_every_weight_of_the_encoder_has_a_dense_gradient(ranker: Ranker) -> Non
         assert np.isfinite(gradient).all() and np.abs(gradient).max() > 0, variable.name
 
 
+def test_bfloat16() -> None:
+    """Ages stay in float32; logits stay near those of float32."""
+    exact = _ranker(SUAN)
+    config = dataclasses.replace(MODEL, precision="mixed_bfloat16")
+    mixed = build_ranker(exact.spec, config, batch_of(exact.spec, random_columns(exact.spec, 2)))
+    for one, other in zip(mixed.trainable_variables, exact.trainable_variables, strict=True):
+        one.assign(other)
+    batch = batch_of(exact.spec, random_columns(exact.spec, 20, seed=4))
+    expected, found = exact(batch).numpy(), mixed(batch).numpy()
+    assert 0 < np.abs(found - expected).mean() < 0.05 * expected.std()
+
+
 def test_no_history_is_copied_for_every_item() -> None:
     """With 64 items a list, no tensor of a shared history has a row for each of them: tiles of 8 hold its keys 1 / 8 times as often."""
     length, items, lists = 40, 64, 3
@@ -94,7 +108,7 @@ def test_no_history_is_copied_for_every_item() -> None:
         int(np.prod(tensor.shape))
         for operation in graph.get_operations()
         for tensor in operation.outputs
-        if tensor.dtype == tf.float32 and tensor.shape.rank is not None
+        if tensor.dtype == tf.float32 and tensor.shape.is_fully_defined()
     )
     assert largest < items * lists * length * 8
 
