@@ -174,16 +174,17 @@ class Trainer:
 
     def _check_losses(self) -> None:
         self.placement.settle()
-        found = ((guard, names, guard.bad_step()) for guard, names in self.step.guards)
-        guard, names, bad = next((one for one in found if one[2]), (self.guard, (), None))
-        if bad is None:
+        found = [(names, bad) for guard, names in self.step.guards if (bad := guard.bad_step())]
+        if not found:
             return
-        back = guard.steps - bad.place - 1  # steps since
+        first = min(bad.place for _, bad in found)
+        wrong = " and ".join(bad.describe(names) for names, bad in found if bad.place == first)
+        back = self.guard.steps - first - 1  # steps since
         step, epoch, place = self._steps_done - back, self._epochs_done, int(self.state.batch.numpy()) - back
         batch = next(iter(self._dataset(epoch, place - 1, Placement())))
         last = self.state.latest_prefix
         raise CvrError(
-            f"{bad.describe(names)} at step {step} (epoch {epoch + 1}, batch {place}): "
+            f"{wrong} at step {step} (epoch {epoch + 1}, batch {place}): "
             f"{describe_batch(self.ranker.extraction, batch)}; "
             f"{f'checkpoint {last} is intact' if last else 'no checkpoint was written yet'}; "
             "correct such values in the logs, or lower --learning_rate in a new --output"
