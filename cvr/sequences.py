@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Sequences:
         """Events of a loss."""
         return int(self.target.sum())
 
-    @property
+    @functools.cached_property
     def catalogue(self) -> np.ndarray:
         """The distinct items, ascending int64."""
         return np.unique(self.item[self.item >= transforms.FIRST_ID])

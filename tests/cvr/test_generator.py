@@ -142,3 +142,13 @@ def test_heads_that_do_not_fit() -> None:
     spec = parse_spec(DECODER.replace("heads: 2", "heads: 3"))
     with pytest.raises(CvrError, match="features.recent.encoder: decoder: heads=3 and events of width 8: .* multiple of 6"):
         build_generator(spec, GeneratorConfig("recent"), ITEMS)
+
+
+def test_bfloat16() -> None:
+    """Losses stay in float32, and near those of float32 on the same weights."""
+    spec, batch = parse_spec(DECODER), _batch([[4, 5, 6], [9, 8]])
+    exact = build_generator(spec, GeneratorConfig("recent", 16), ITEMS)
+    rounded = build_generator(spec, GeneratorConfig("recent", 16, precision="mixed_bfloat16"), ITEMS)
+    found = rounded.losses_of({name: tf.constant(value) for name, value in batch.items()}, tf.constant(3, tf.int64))[0]
+    assert found.dtype == tf.float32 and all(variable.dtype == tf.float32 for variable in rounded.trainable_variables)
+    np.testing.assert_allclose(found, _losses(exact, batch)[0], rtol=0.1)

@@ -7,10 +7,12 @@ import pytest
 import tensorflow as tf
 
 from cvr.layers.history_decoder import HistoryDecoder
+from cvr.tracing import without_memory
 from tests.layers.case import Arrays, LayerCase
 from tests.layers.histories import history_inputs
 from tests.layers.test_decoder_block import decoder_block
 from tests.layers.test_rms_norm import rms_norm
+from tests.profiler import products_of
 
 LAYERS = 2
 
@@ -110,3 +112,16 @@ def test_multiply_adds(layer: HistoryDecoder) -> None:
     assert layer.sequence_multiply_adds(5) == 2 * (attention + ffn)
     assert layer.list_multiply_adds(5) == attention + ffn + 2 * 5 * 16
     assert layer.item_multiply_adds(5) == 2 * (4 * 16 + 2 * 5 * 4 + 3 * 4 * 32)
+
+
+@pytest.mark.parametrize("candidates", [False, True])
+def test_its_count_is_what_the_profiler_counts(candidates: bool) -> None:
+    layer = HistoryDecoder(heads=2, layers=3)
+    specs = [tf.TensorSpec([3, 6, 8]), tf.TensorSpec([3, 6], tf.bool), tf.TensorSpec([7, 8]), tf.TensorSpec([7], tf.int32)]
+    given = specs if candidates else specs[:2]
+    with without_memory():
+        graph = tf.function(layer, autograph=False).get_concrete_function(*given).graph
+    if candidates:
+        assert products_of(graph) == 2 * (3 * layer.list_multiply_adds(6) + 7 * layer.item_multiply_adds(6))
+    else:
+        assert products_of(graph) == 2 * 3 * layer.sequence_multiply_adds(6)
