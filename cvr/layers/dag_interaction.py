@@ -43,12 +43,11 @@ class DagInteraction(tf.keras.layers.Layer):
         """Makes C [T, T] and per step p, and with `outer` q, [T (T + 1) / 2, d]: edges by their beginning f, then by their end s."""
         self._tokens, self._width = int(input_shape[1]), int(input_shape[2])
         self._edges = np.stack(np.triu_indices(self._tokens), axis=1)
-        shape, ends = [len(self._edges), self._width], _ByInDegree(self._edges[:, 1] + 1.0)
+        shape, ends, steps = [len(self._edges), self._width], _ByInDegree(self._edges[:, 1] + 1.0), range(self.depth)
         self.mix = self.add_weight("mix", shape=[self._tokens, self._tokens], initializer="identity")
-        begins = normal(self._width, 1.0) if self.interaction == "outer" else ends
-        steps = range(self.depth)
-        self.p = [self.add_weight(f"p_{step}", shape=shape, initializer=begins) for step in steps]
-        self.q = [self.add_weight(f"q_{step}", shape=shape, initializer=ends) for step in steps] if self.interaction == "outer" else []
+        outer = self.interaction == "outer"
+        self.p = [self.add_weight(f"p_{step}", shape=shape, initializer=normal(self._width, 1.0) if outer else ends) for step in steps]
+        self.q = [self.add_weight(f"q_{step}", shape=shape, initializer=ends) for step in steps] if outer else []
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

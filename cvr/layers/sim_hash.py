@@ -56,4 +56,4 @@ def differing_bits(one: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
     TensorFlow counts bits in uint8, which holds the 64 of a word but not the sum of five words; and its integers of 32 bits add on the CPU
     only, while floats add anywhere.
     """
-    return tf.cast(tf.bitwise.population_count(tf.bitwise.bitwise_xor(one, other)), tf.float32)
+    return tf.cast(tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(one, other)), tf.float32)

@@ -73,7 +73,7 @@ def test_directions_are_in_checkpoints_and_exports(tmp_path: Path) -> None:
     np.testing.assert_array_equal(other(batch), expected)
     exported = ServingModule(spec, other, Batching())
     assert any(variable is _directions(other) for variable in exported.ranker_variables)
-    tf.saved_model.save(exported, f"{tmp_path}/model", signatures=exported.signatures())
+    tf.saved_model.save(exported, f"{tmp_path}/model")
     reader = tf.train.load_checkpoint(f"{tmp_path}/model/variables/variables")
     stored = [reader.get_tensor(name) for name, shape in reader.get_variable_to_shape_map().items() if shape == list(changed.shape)]
     assert any(np.array_equal(value, changed) for value in stored)

@@ -77,6 +77,9 @@ def test_at_the_start_states_keep_their_size_at_every_node(interaction: str) -> 
     np.testing.assert_array_equal(steps["state_0"], tokens)
     size = np.sqrt(np.mean(np.square(steps["state_1"] / tokens), axis=(0, 2)))
     assert 0.6 < size.min() and size.max() < 1.6, size
+    other = DagInteraction(2, interaction)
+    other(tokens)
+    assert not np.allclose(other.p[0], other.p[1])  # every step has a draw of its own
     assert abs(size[:10].mean() / size[-10:].mean() - 1) < 0.25
 
 
