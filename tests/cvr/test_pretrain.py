@@ -11,9 +11,15 @@ import pytest
 import tensorflow as tf
 
 from cvr.checkpoints import TrainingState
+from cvr.data import dummy_batch
+from cvr.errors import CvrError
+from cvr.preparation import with_encoder
+from cvr.ranker import Ranker, RankerConfig, build_ranker
 from cvr.runs import load_ranker
-from cvr.warm_start import Base, find_base
+from cvr.schema import parse_spec
+from cvr.warm_start import find_base, variables_of, warm_start
 from tests.cvr.jobs import evaluate_job, message, pretrain_job, small_model, train_job
+from tests.support import LEAN
 
 FLAGS = (
     "--encoder={name: decoder, layers: 1, heads: 1}",
@@ -25,6 +31,7 @@ FLAGS = (
     "--deterministic",
 )
 RANKER = small_model("--epochs=1", "--validation_split=", "--weight_decay=0.1", "--row_decay=0.1")
+BATCH = dummy_batch(parse_spec(LEAN))
 TABLE = "extraction/tables/recent/table"
 ACTIONS = "extraction/_events/recent/action_table"
 
@@ -98,41 +105,46 @@ def test_it_is_no_ranker(run: Path, lists: Path, tmp_path: Path) -> None:
     assert "is a pre-training, which ranks nothing; train a ranker with --warm_start_from" in text
 
 
-def _transfer(run: Path, lists: Path, output: Path, *flags: str) -> tuple[dict[str, tuple[str, str]], Base]:
-    """(status and reason by variable, the new run)."""
-    assert train_job(f"--lists={lists}", f"--output={output}", f"--warm_start_from={run}", *RANKER, *flags) == 0
-    report = json.loads((output / "warm_start.json").read_text())
-    return {row["variable"]: (row["status"], row["reason"]) for row in report["variables"]}, find_base(str(output))
-
-
 def test_sparse_parameters_loaded_and_frozen(run: Path, lists: Path, tmp_path: Path) -> None:
     """STSF: the table alone, with its bits, whatever decays; all else starts anew and is trained."""
-    found, trained = _transfer(run, lists, tmp_path / "m", "--warm_start_parts=tables", "--freeze_tables=recent")
-    assert [path for path, (status, _) in found.items() if status == "loaded"] == [TABLE]
+    command = (f"--lists={lists}", f"--warm_start_from={run}", *RANKER, "--warm_start_parts=tables")
+    assert train_job(*command, f"--output={tmp_path / 'm'}", "--freeze_tables=recent") == 0
+    report = json.loads((tmp_path / "m" / "warm_start.json").read_text())
+    assert [row["variable"] for row in report["variables"] if row["status"] == "loaded"] == [TABLE]
     before = find_base(str(run)).values()[TABLE]
-    np.testing.assert_array_equal(trained.values()[TABLE], before)
+    np.testing.assert_array_equal(find_base(str(tmp_path / "m")).values()[TABLE], before)
     np.testing.assert_array_equal(load_ranker(tmp_path / "m")[0].extraction.tables["recent"].table, before)
-    text = message(
-        train_job, f"--lists={lists}", f"--output={tmp_path / 'n'}", f"--warm_start_from={run}", *RANKER, "--freeze_tables=tags"
-    )
+    text = message(train_job, *command, f"--output={tmp_path / 'n'}", "--freeze_tables=tags")
     assert "does not give table 'tags' (not in the base), which would stay random" in text
 
 
-def test_full_transfer(run: Path, lists: Path, tmp_path: Path) -> None:
-    """With the same decoder all that the generator has and a ranker, too; it then trains on."""
-    found, trained = _transfer(run, lists, tmp_path / "m", FLAGS[0])
+def _started(run: Path, encoder: str, spec: str = LEAN, parts: str = "all") -> tuple[dict[str, tuple[str, str]], Ranker]:
+    """(status and reason by variable, a ranker that starts from the run)."""
+    ranker = build_ranker(parse_spec(with_encoder(spec, encoder)), RankerConfig("dcnv2", {"cross_width": 4, "deep_width": 4}), BATCH)
+    outcomes = warm_start(ranker, find_base(str(run)), parts)
+    return {one.variable: (one.status, one.reason) for one in outcomes}, ranker
+
+
+def test_full_transfer(run: Path) -> None:
+    """With the same decoder all that the generator has and a ranker, too."""
+    found, ranker = _started(run, FLAGS[0].removeprefix("--encoder="))
     loaded = {path for path, (status, _) in found.items() if status == "loaded"}
     decoder = {path for path in found if path.startswith("extraction/_encoders/recent/")}
     assert loaded == {TABLE, ACTIONS, *decoder} and len(decoder) == 10
     assert found["extraction/_events/recent/age_table"] == ("new", "not in the base")
     assert {path for path, (status, _) in found.items() if status == "dropped"} == {"draws", "next_action/kernel"}
-    before, after = find_base(str(run)).values(), trained.values()
-    assert all(np.any(after[path] != before[path]) for path in loaded)
+    base, now = find_base(str(run)).values(), variables_of(ranker)
+    for path in loaded:
+        np.testing.assert_array_equal(now[path], base[path], err_msg=path)
 
 
-def test_with_another_encoder_the_vectors_of_events_stay(run: Path, lists: Path, tmp_path: Path) -> None:
-    found, _ = _transfer(run, lists, tmp_path / "m", "--encoder=mean")
-    assert {path for path, (status, _) in found.items() if status == "loaded"} == {TABLE, ACTIONS}
+def test_what_is_loaded_where_less_fits(run: Path) -> None:
+    """With another encoder item and action vectors; with --warm_start_parts=tables the table; with another dim nothing, which is said."""
+    for encoder, parts, expected in (("mean", "all", {TABLE, ACTIONS}), (FLAGS[0].removeprefix("--encoder="), "tables", {TABLE})):
+        found, _ = _started(run, encoder, parts=parts)
+        assert {path for path, (status, _) in found.items() if status == "loaded"} == expected
+    with pytest.raises(CvrError, match="no embedding table of it fits this spec"):
+        _started(run, "mean", LEAN.replace("buckets: 20, dim: 2", "buckets: 20, dim: 4"))
 
 
 def test_nothing_to_learn_from(lists: Path, tmp_path: Path) -> None:
