@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +52,10 @@ class TeacherPlan:
     def make(self, manifest: Manifest, data: TrainingData) -> Teacher:
         """Builds or loads it. To be called before the student is built, whose seed decides the order of the data."""
         if self.run is None:
-            return Teacher(prepare(self.spec, manifest, data, self.config), train_flags.settings().objective, True, self.how)
+            with _naming_the_file():
+                ranker = prepare(self.spec, manifest, data, self.config)
+            return Teacher(ranker, train_flags.settings().objective, True, self.how)
         ranker, run = load_ranker(self.run.folder)
-        ranker.trainable = False
         return Teacher(ranker, loss_of(run), False, self.how)
 
 
@@ -66,9 +69,16 @@ def plan_teacher(manifest: Manifest) -> TeacherPlan | None:
         check_run(run, manifest)
         return TeacherPlan(how, run.spec, (run.folder / SPEC_FILE).read_text(encoding="utf-8"), run.config, run)
     values = flags_in(FLAGS.teacher_flagfile)
-    try:
+    with _naming_the_file():
         spec, text = choose_spec(manifest, values.spec, values.encoder)
         return TeacherPlan(how, spec, text, train_flags.ranker_config(values))
+
+
+@contextlib.contextmanager
+def _naming_the_file() -> Iterator[None]:
+    """Errors inside are about the teacher, not about the student."""
+    try:
+        yield
     except CvrError as error:
         raise CvrError(f"--teacher_flagfile={FLAGS.teacher_flagfile}: {error}") from error
 

@@ -99,6 +99,23 @@ def test_values_and_gradients(kind: str, t: float, level: bool) -> None:
 
 
 @pytest.mark.parametrize("kind", DISTILL_LOSSES)
+def test_compiled_by_xla(kind: str) -> None:
+    """Values and gradients, also with NaN at padding."""
+    student, teacher = (tf.constant(_logits(seed), tf.float32) for seed in (0, 1))
+
+    @tf.function(jit_compile=True)
+    def compiled() -> list[tf.Tensor]:
+        with tf.GradientTape() as tape:
+            tape.watch(student)
+            values = distillation_losses(student, teacher, _batch(), LONGEST, Distillation(kind))
+        return [values, tape.gradient(values, student)]
+
+    values, slope, _ = _losses(kind, student.numpy(), teacher.numpy())
+    np.testing.assert_allclose(compiled()[0], values, rtol=1e-5)
+    np.testing.assert_allclose(compiled()[1], slope, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", DISTILL_LOSSES)
 def test_levels_of_lists_mean_nothing(kind: str) -> None:
     """A shift of a list by its own constant, the teacher's or the student's, changes nothing; a gradient sums to 0 in a list."""
     student, teacher = _logits(0), _logits(1)
