@@ -29,7 +29,7 @@ def save(path: Path, height: float, panels: Sequence[Callable[[Axes], None]]) ->
 
 
 def latency_plot(path: Path, lines: Mapping[str, Line], title: str, limits_ms: Sequence[float] = ()) -> None:
-    """Latency in ms (logarithmic) over the arrival rate, a line per quantile or server; infinite points are left out."""
+    """Latency in ms, on a logarithmic axis, over the arrival rate, a line per quantile or server; infinite points are left out."""
 
     def draw(ax: Axes) -> None:
         for place, (name, points) in enumerate(lines.items()):
@@ -38,11 +38,12 @@ def latency_plot(path: Path, lines: Mapping[str, Line], title: str, limits_ms: S
         for limit in limits_ms:
             _mark(ax, limit)
         ax.set_yscale("log")
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        low, high = ax.get_ylim()
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 20 * low else tuple(range(1, 10))))
         ax.minorticks_off()
         ax.set_title(title)
         ax.set_xlabel("arrivals, requests/s")
-        ax.set_ylabel("latency, ms")
+        ax.set_ylabel("latency, ms (logarithmic)")
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
     save(path, 3.6, [draw])
