@@ -58,7 +58,7 @@ def test_a_small_ranker_by_hand() -> None:
         ("hhsft", "gru"),
         ("dhen", "gru"),
         ("dagfm", "eta"),
-        ("dcnv2", "{name: suan, layers: 3, width: 8, tile: 2}"),
+        ("dcnv2", "{name: suan, layers: 2, width: 8, tile: 2}"),
         ("dcnv2", "{name: suan, width: 8, heads: 1, residual: clean, gate: position, tile: 2}"),
         ("dcnv2", "{name: lightsuan, layers: 2, width: 8, window: 1, dilation: 2, tile: 2}"),
     ],
