@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from cvr.errors import CvrError
 from cvr.manifest import Coverage, Manifest, Split
 from cvr.ranker import Ranker, RankerConfig, build_ranker
 from cvr.schema import FeatureSpec
-from cvr.warm_start import Base, variables_of, warm_start
+from cvr.warm_start import Base, _domain_names, variables_of, warm_start
 from export.batching import Batching
 from export.inputs import UNSEEN_TEXT, request_inputs
 from export.signatures import CONTEXT, ServingModule
@@ -188,6 +189,6 @@ def test_a_warm_start_takes_a_model_without_domains_for_one_of_the_target() -> N
     found = {one.variable: one for one in warm_start(now, base)}["backbone/_experts/up"]
     assert found.reason == "domains search loaded, feed new"
     np.testing.assert_array_equal(now.backbone._experts.up.numpy()[0], base.stored["backbone/_experts/up"][0].astype(np.float32))
-    back = _ranker(TEXT, domain_feature="")
-    found = {one.variable: one for one in warm_start(back, _base(TEXT, "domain"))}["backbone/_experts/up"]
-    assert found.reason == "domains search loaded"
+    none = types.SimpleNamespace(domains=None)
+    assert _domain_names(_base(TEXT, "domain"), none) == (("search", "feed"), ("search",))
+    assert _domain_names(base, none) == (("",), ("",))
