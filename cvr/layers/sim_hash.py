@@ -16,7 +16,8 @@ class SimHash(tf.keras.layers.Layer):
 
     Of two vectors with the angle theta a bit is equal with the probability 1 - theta / pi, so that codes differ in m theta / pi bits on
     average. H is drawn once from `seed` and never trained; it is a weight, so that checkpoints and exports hold it. Codes pass no gradient.
-    Signs are taken in the type of H, float32 under a mixed policy. The zero vector has the code 0.
+    Products are taken in float64, in which those of float32 numbers are exact and their sums hardly ever round to another sign: else a code
+    could depend on how many vectors are hashed at a time, and a served model choose other events than the trained one. Zero has the code 0.
     """
 
     def __init__(self, bits: int, seed: int = 0, **kwargs: object) -> None:
@@ -32,12 +33,12 @@ class SimHash(tf.keras.layers.Layer):
 
     def call(self, vectors: tf.Tensor) -> tf.Tensor:
         """`[..., d]` -> int64 `[..., ceil(m / 64)]`: bit i of word w is sig_{64 w + i}, bits that are left over are 0."""
-        vectors = tf.stop_gradient(tf.cast(vectors, self.directions.dtype))
+        vectors = tf.stop_gradient(tf.cast(vectors, tf.float64))
         return tf.stack([self._word(vectors, first) for first in range(0, self.bits, WORD)], axis=-1)
 
     def _word(self, vectors: tf.Tensor, first: int) -> tf.Tensor:
         """The word that begins with bit `first`, `[...]`. One word at a time, because its bits take 64 times the room of the word."""
-        bits = tf.matmul(vectors, self.directions[:, first : first + WORD]) > 0
+        bits = tf.matmul(vectors, tf.cast(self.directions[:, first : first + WORD], tf.float64)) > 0
         powers = tf.constant(_POWERS[: bits.shape[-1]])
         return tf.reduce_sum(tf.where(bits, powers, tf.zeros_like(powers)), axis=-1)
 

@@ -84,3 +84,18 @@ def test_a_mixed_policy_keeps_the_directions_in_float32() -> None:
 def test_configurable_and_multiply_adds() -> None:
     layer = SimHash.from_config(SimHash(40, 6, name="hash").get_config())
     assert (layer.bits, layer.seed, layer.name) == (40, 6, "hash") and layer.multiply_adds(7) == 280
+
+
+def test_codes_do_not_depend_on_how_many_are_made_at_a_time() -> None:
+    """Also of vectors that lie in the plane between the sides of a direction, up to the rounding of float32."""
+    layer = SimHash(64)
+    layer(tf.zeros([1, 8]))
+    directions = layer.directions.numpy().astype(np.float64)
+    vectors = np.random.default_rng(6).normal(0, 1, (2000, 8))
+    first = directions[:, 0]
+    vectors -= np.outer(vectors @ first / (first @ first), first)
+    batch = tf.constant(vectors, tf.float32)
+    whole, single = layer(batch).numpy(), np.concatenate([layer(batch[i : i + 1]) for i in range(0, 2000, 20)])
+    np.testing.assert_array_equal(whole[::20], single)
+    exact = batch.numpy().astype(np.float64) @ first > 0
+    np.testing.assert_array_equal(whole[:, 0] & 1, exact)

@@ -60,7 +60,7 @@ def result_rows(timings: Sequence[Timing], events: Sequence[int], ratios: bool =
     """
     cells = {(t.encoder, t.kind, t.items, t.events): t for t in timings}
     ms = medians_of(timings)
-    rows = []
+    rows: list[Sequence[str]] = []
     for name, kind, items in dict.fromkeys((t.encoder, t.kind, t.items) for t in timings):
         keys = [(name, kind, items, length) for length in events]
         if ratios:

@@ -148,7 +148,7 @@ class Program:
 
 
 def _encode(module: ModuleType, layer: tf.keras.layers.Layer, inputs: Inputs) -> tf.Tensor:
-    absent = {} if module.PER_ITEM else {"candidates": None, "match": None}
+    absent: Inputs = {} if module.PER_ITEM else {"candidates": None, "match": None}
     return module.encode(layer, Behaviour(**inputs, **absent))
 
 
@@ -176,4 +176,4 @@ def _measured(group: Sequence[Cell], plan: Plan, say: Callable[[str], None]) -> 
         say(f"histories of {group[0].events:,} events: turn {repeat + 1} of {plan.repeats}")
     for cell in group:
         reason = "" if cell in able else f"its tensors would take {room[cell]:.1f} GiB, more than --memory_gib={plan.memory_gib:g}"
-        yield Timing(*dataclasses.astuple(cell), round(room[cell], 4), ms[cell], reason)
+        yield Timing(cell.encoder, cell.kind, cell.items, cell.events, round(room[cell], 4), ms[cell], reason)
