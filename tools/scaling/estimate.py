@@ -49,7 +49,9 @@ def _of_backbone(given: Mapping[str, str]) -> int:
 
 def _value(kind: Any, text: str) -> Any:
     name = kind if isinstance(kind, str) else kind.__name__
-    return {"int": int, "float": float, "bool": lambda word: word.lower() in ("", "true", "1"), "str": str}[name](text)
+    if name == "bool":
+        return text.lower() in ("", "true", "1")
+    return {"int": int, "float": float, "str": str}[name](text)
 
 
 def pilots(runs: Runs, jobs: Mapping[tuple[str, int], Job]) -> list[Job]:
