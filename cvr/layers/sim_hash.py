@@ -39,8 +39,8 @@ class SimHash(tf.keras.layers.Layer):
     def _word(self, vectors: tf.Tensor, first: int) -> tf.Tensor:
         """The word that begins with bit `first`, `[...]`. One word at a time, because its bits take 64 times the room of the word."""
         bits = tf.matmul(vectors, tf.cast(self.directions[:, first : first + WORD], tf.float64)) > 0
-        powers = tf.constant(_POWERS[: bits.shape[-1]])
-        return tf.reduce_sum(tf.where(bits, powers, tf.zeros_like(powers)), axis=-1)
+        powers = tf.constant(_POWERS[: bits.shape[-1]])  # a choice between them and 0 takes three times as long
+        return tf.reduce_sum(tf.cast(bits, tf.int64) * powers, axis=-1)
 
     def multiply_adds(self, width: int) -> int:
         """Of one vector of width d: d m."""
