@@ -154,7 +154,7 @@ def _first_delays(rows: np.ndarray, events: np.ndarray, shown_at: np.ndarray, do
     return np.where(delays == _NEVER, NONE, delays)
 
 
-def _task_delays(
+def task_delays(
     matches: Matches, last: np.ndarray, inside: np.ndarray, times: tuple[np.ndarray, np.ndarray], task: Task
 ) -> dict[str, np.ndarray]:
     """Delays of the task's first engagement under each credit rule, NONE without one: {rule: int64 [I]}.
@@ -188,7 +188,7 @@ def attribute(
     for index, (name, task) in enumerate(plan.tasks.items()):
         of_task = np.isin(codes, plan.codes(task.events))
         inside = of_task & (last >= 0) & (waited <= task.window)
-        found = _task_delays(matches, last, inside, times, task)
+        found = task_delays(matches, last, inside, times, task)
         delay[:, index] = found[task.credit]
         mine = of_task & own_done
         counts[name] = {

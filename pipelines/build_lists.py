@@ -5,6 +5,7 @@ Flags that are not listed by --help go to Beam (--runner=..., --direct_num_worke
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,8 @@ from cvr.errors import CvrError, run_main
 from cvr.manifest import Manifest
 from cvr.schema import load_spec, parse_duration
 from pipelines.beam_flags import check_beam_flags, parse_flags
+from pipelines.es3 import checks as es3_checks
+from pipelines.es3.options import NOTHING, EntireSpace
 from pipelines.job import build
 from pipelines.settings import Settings, parse_time
 
@@ -50,6 +53,27 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum("format", "lists", ["lists", "elwc"], "Record format: our lists, or ExampleListWithContext for TF-Ranking.")
     flags.DEFINE_float("max_bad_fraction", 0.001, "Share of bad rows above which the build fails.", 0.0, 1.0)
+    define_es3_flags()
+
+
+def define_es3_flags() -> None:
+    """Flags of training lists from the entire space of samples (docs/es3.md)."""
+    flags.DEFINE_integer("unexposed_per_list", 0, "Un-exposed candidates that join a training list, drawn by search id; 0: none.")
+    flags.DEFINE_boolean("attribute_elsewhere", False, "Engagements of other domains label items of training searches, tier by tier.")
+    flags.DEFINE_string("click_event", NOTHING.click_event, "The event by which an item of a search counts as clicked there.")
+    flags.DEFINE_list("searchify", [], "Domains such as feed whose pages become training lists with made-up queries; none by default.")
+    flags.DEFINE_integer("feed_negatives", NOTHING.feed_negatives, "Untouched items of a page, most similar ones first, per such list.")
+    flags.DEFINE_string("item_title", NOTHING.item_title, "The column of items that holds the text which queries are compared with.")
+    flags.DEFINE_string("similar_by", NOTHING.similar_by, "The column of items by which those of a page are compared; the title if empty.")
+    flags.DEFINE_float("least_similarity", NOTHING.least_similarity, "Cosine below which an item is not similar; 1: the same text.")
+    flags.DEFINE_list("query_columns", [], "Columns of impressions that belong to the query, and come along with a made-up one.")
+
+
+def _es3() -> EntireSpace:
+    single = ("unexposed_per_list", "attribute_elsewhere", "click_event", "feed_negatives", "item_title", "similar_by", "least_similarity")
+    return EntireSpace(
+        **{name: FLAGS[name].value for name in single}, searchify=tuple(FLAGS.searchify), query_columns=tuple(FLAGS.query_columns)
+    )
 
 
 def _settings() -> Settings:
@@ -74,6 +98,7 @@ def _settings() -> Settings:
         popularity_bucket=_bucket(FLAGS.popularity_bucket),
         split_rows=FLAGS.split_rows,
         spill=FLAGS.spill,
+        es3=_es3(),
     )
 
 
@@ -99,6 +124,8 @@ def _report(manifest: Manifest, seconds: float) -> None:
         )
         print(f"task {task}: engagements {numbers}")
     print("lists: " + ", ".join(f"{key.replace('_', ' ')} {value:,}" for key, value in counts["lists"].items()))
+    for line in es3_checks.report(counts):
+        print(line)
     for name, split in manifest.splits.items():
         labels = ", ".join(f"{task} {count:,}" for task, count in split.labels.items())
         print(f"{name}: {split.lists:,} lists, {split.items:,} items, labels: {labels}")
@@ -110,7 +137,10 @@ def main(argv: Sequence[str]) -> int:
     started = time.monotonic()
     logging.set_verbosity(logging.WARNING)
     check_beam_flags(argv[1:])
-    manifest = build(_settings(), argv[1:])
+    settings = _settings()
+    for mark in es3_checks.unmarked(settings):
+        print(f"warning: no feature reads {mark}, so no model can tell these samples from others (docs/es3.md#marks)", file=sys.stderr)
+    manifest = build(settings, argv[1:])
     _report(manifest, time.monotonic() - started)
     return 0
 

@@ -9,6 +9,8 @@ from apache_beam.io.filesystems import FileSystems
 
 from cvr.errors import CvrError
 from pipelines.counts import Counts
+from pipelines.es3 import checks as es3_checks
+from pipelines.es3.options import DOMAIN, EXPOSURE
 from pipelines.reading import wanted_columns
 from pipelines.settings import IMPRESSION, FeatureTable, Settings, format_time, plan_of
 from pipelines.sources import source
@@ -24,11 +26,13 @@ def check_columns(settings: Settings, files: Sequence[InputFile]) -> None:
     if settings.feature_table:
         _check_keys(settings.feature_table, have.get("impressions", set()))
         have.setdefault("impressions", set()).update(settings.feature_table.columns)
+    es3_checks.check(settings, have)
     plan = plan_of(settings)
     for feature in plan.spec.select(stored=True):
         origin, _, name = (feature.column or "").partition(".")
         table = {"impression": "impressions", "item": "items"}.get(origin)
-        if table and name not in have.get(table, set()) and feature.introduced_on is None:
+        supplied = feature.column in (f"impression.{DOMAIN}", f"impression.{EXPOSURE}")
+        if table and not supplied and name not in have.get(table, set()) and feature.introduced_on is None:
             columns = ", ".join(sorted(have.get(table, set()))) or "no such table"
             message = f"{settings.spec_name}: features.{feature.name}: the {table} have no column {name!r}; they have {columns}"
             advice = "Remove the feature, mend its `from`, or give it `introduced_on` if it comes later"

@@ -129,7 +129,7 @@ class Answer(beam.DoFn):
         plan, requests = plan_of(self._settings), tables[REQUESTS]
         numbers, partitions = column(requests, "question"), column(requests, "partition")
         if ITEMS in tables:
-            yield from _asked_items(requests.filter(pa.array(numbers == ITEM)), last_of_each(tables[ITEMS]))
+            yield from asked_items(requests.filter(pa.array(numbers == ITEM)), last_of_each(tables[ITEMS]))
         counts = _count_tables(tables.get(COUNTS), plan)
         found = [_answer(number, requests, np.flatnonzero(numbers == number), counts, plan) for number in range(len(plan.questions))]
         if found:
@@ -164,7 +164,7 @@ def item_pieces(items: pa.Table, partitions: int) -> Iterator[_PIECE]:
     yield from ((place, found.get(place, nothing)) for place in range(partitions))
 
 
-def _asked_items(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
+def asked_items(requests: pa.Table, items: pa.Table) -> Iterator[_PIECE]:
     """The attributes of the requested items; a partition none of whose items has any gets an empty table."""
     partitions = column(requests, "partition")
     row = pd.Index(column(items, "item")).get_indexer(column(requests, "key"))

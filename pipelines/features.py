@@ -17,7 +17,7 @@ from cvr.transforms import EMPTY, FIRST_ID, UNSEEN, UNSEEN_VALUE, char_ngrams, h
 from pipelines import aggregates, history
 from pipelines.batches import coded, column
 from pipelines.exchange import ANSWERS, ITEMS, answered, by_question
-from pipelines.lists import DELAY
+from pipelines.lists import DELAY, UNSHOWN
 from pipelines.prepare import HISTORY, LISTS, ROWS, Tables
 from pipelines.settings import DAY_MS, Place, Plan
 from pipelines.values import ABSENT
@@ -93,6 +93,11 @@ def _replace(bag: Bag, rows: np.ndarray, value: int) -> Bag:
     values = np.full(int(lengths.sum()), value, np.int64)
     values[np.repeat(~rows, lengths)] = kept
     return Bag(values, lengths)
+
+
+def _shown_at(positions: np.ndarray) -> np.ndarray:
+    """Positions as records hold them: 0 for what was not shown."""
+    return np.where(positions == UNSHOWN, 0, positions)
 
 
 class Encoder:
@@ -219,7 +224,7 @@ class Encoder:
             time=self._time,
             lengths=self._lengths,
             item=np.maximum(self._item, FIRST_ID),
-            position=column(self._rows, "position"),
+            position=_shown_at(column(self._rows, "position")),
             labels=(delay >= 0).astype(np.int64),
             delay=delay,
             popularity=counted.astype(np.float32),

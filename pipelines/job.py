@@ -5,6 +5,8 @@
                 +-- items ---------+      +------ counts, requests
                                    +-> by key -> Answer -> answers and attributes --^
 
+Where other domains become lists, `pipelines.es3.graph` hangs between Prepare and the two shuffles after it, as Slices do.
+
 Every arrow "by" is a GroupByKey of (int, Arrow bytes). Counts of all steps are merged into one JSON file, which becomes the manifest.
 A spec that asks for no counts of others and no attributes of items needs the first GroupByKey only.
 """
@@ -28,7 +30,9 @@ from cvr.manifest import Manifest
 from pipelines import checks, statistics, write
 from pipelines.claim import claim
 from pipelines.counts import Counts, merge_all
+from pipelines.es3 import graph
 from pipelines.exchange import Answer
+from pipelines.normalise import CANDIDATES
 from pipelines.partition import COUNTS, EXCHANGE, SLICES, Finish, Prepare
 from pipelines.reading import ReadFile
 from pipelines.runners import check_reach, pipeline_of, run_pipeline, runs_here, use_cores
@@ -70,11 +74,14 @@ def construct(pipeline: beam.Pipeline, settings: Settings, files: Sequence[Input
     )
 
     def prepare(name: str, rows: beam.PCollection, may_split: bool) -> Any:
-        step = beam.ParDo(Prepare(settings, may_split), log_end).with_outputs(EXCHANGE, SLICES, COUNTS, main="tables")
+        tags = (EXCHANGE, SLICES, COUNTS, *(graph.TAGS if settings.es3.searchify else ()))
+        step = beam.ParDo(Prepare(settings, may_split), log_end).with_outputs(*tags, main="tables")
         return rows | _typed(f"Type{name}") | f"Group{name}" >> beam.GroupByKey() | f"Prepare{name}" >> step
 
     parts = [prepare("Rows", read.rows, may_split=True)]
     parts.append(prepare("Slices", parts[0][SLICES], may_split=False))
+    if settings.es3.searchify:
+        parts.append(graph.searchify(parts[0], read.items, settings))
     counts = [read.counts, read.failures | beam.Map(lambda message: {"failures": [message]}), *(part[COUNTS] for part in parts)]
     if plan_of(settings).exchanges:
         asked = ((*(part[EXCHANGE] for part in parts), read.items) | "AllAsked" >> beam.Flatten()) | _typed("TypeAsked")
@@ -98,6 +105,8 @@ def build(settings: Settings, beam_flags: Sequence[str] = ()) -> Manifest:
     check_reach(pipeline, input=settings.input, output=settings.output)
     write.check_filesystem(settings.input, "input")
     files = source(settings.source).find(settings.input)
+    if settings.es3.unexposed_per_list and hasattr(source(settings.source), CANDIDATES):
+        files += source(settings.source).candidates(settings.input, len(files))
     checks.check_columns(settings, files)
     rows = estimated_rows(files)
     settings = _sized(settings, pipeline, rows)
@@ -155,8 +164,9 @@ def _manifest(settings: Settings, counts: Counts) -> Manifest:
     flags = {
         f.name: getattr(settings, f.name)
         for f in dataclasses.fields(settings)
-        if f.name not in ("spec_text", "build_id", "feature_table", "labels_required")
+        if f.name not in ("spec_text", "build_id", "feature_table", "labels_required", "es3")
     }
+    flags |= {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(settings.es3).items()}
     return Manifest(
         record_format=settings.record_format,
         dataset=spec.dataset,

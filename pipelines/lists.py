@@ -16,6 +16,8 @@ from pipelines.settings import Plan, Settings
 
 DELAY = "delay:"
 """Columns with the delay of each task's first engagement in ms, -1 without one, are named so."""
+UNSHOWN = 2**31 - 1
+"""The position of an un-exposed item, so that it stands behind what was shown; records hold 0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,8 @@ def pick(lists: Lists, chosen: np.ndarray) -> Lists:
     return Lists(rows, lists.lengths[chosen], lists.time[chosen], lists.split[chosen])
 
 
-def _split_of(times: np.ndarray, settings: Settings) -> np.ndarray:
+def split_of(times: np.ndarray, settings: Settings) -> np.ndarray:
+    """The split of lists at times [L], an index into `settings.splits()`, -1 outside the asked range; int64 [L]."""
     split = np.full(len(times), -1, np.int64)
     for index, (_, low, high) in enumerate(settings.splits()):
         inside = np.ones(len(times), bool)
@@ -98,7 +101,7 @@ def select(lists: Lists, plan: Plan, settings: Settings, log_end: int) -> tuple[
         return lists, {}
     window = max((task.window for task in plan.tasks.values() if task.censor), default=0)
     latest = np.maximum.reduceat(column(lists.rows, "time"), lists.starts)
-    split = _split_of(lists.time, settings)
+    split = split_of(lists.time, settings)
     primary = list(plan.tasks).index(plan.spec.primary_task)
     converted = np.maximum.reduceat(lists.delay[:, primary], lists.starts) >= 0
     names = [name for name, _, _ in settings.splits()]

@@ -5,12 +5,14 @@ search), and for features `n:<column>` (float32, NaN missing, -inf absent), `c:<
 `s:<column>` (text as a dictionary, ABSENT absent). Their search ids travel in a table of their own: `search`, `search_id`.
 Carried engagements: `customer`, `search` (0 where null), `item`, `time`, `event` (code of the plan), `event_id` (0 where null).
 Carried items: `item` and the feature columns.
+For ES3 (`pipelines.es3`) impressions also carry `elsewhere`, whether their domain becomes lists of its own, engagements `elsewhere`,
+whether they happened in another domain than search, and candidates `customer`, `search`, `item` and feature columns.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,16 +20,17 @@ import pyarrow as pa
 from cvr.errors import CvrError
 from cvr.transforms import EMPTY, PAD, UNSEEN, UNSEEN_VALUE
 from pipelines.batches import column, hash_distinct
+from pipelines.es3.options import DOMAIN, EXPOSED, EXPOSURE, SEARCH_DOMAIN, UNEXPOSED
 from pipelines.settings import IMPRESSION, Plan
-from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, absent_mask, as_coded, as_integers, as_numbers
+from pipelines.values import ABSENT, EARLIEST_MS, LATEST_MS, absent_mask, as_coded, as_integers, as_numbers, as_text
 
-IMPRESSIONS, ENGAGEMENTS, ITEMS, SEARCHES = "impressions", "engagements", "items", "searches"
+IMPRESSIONS, ENGAGEMENTS, ITEMS, SEARCHES, CANDIDATES = "impressions", "engagements", "items", "searches", "candidates"
 REQUIRED = {
     IMPRESSIONS: ("search_id", "time", "customer_id", "item_id", "position"),
     ENGAGEMENTS: ("time", "customer_id", "item_id", "event"),
     ITEMS: ("item_id",),
+    CANDIDATES: ("search_id", "customer_id", "item_id"),
 }
-SEARCH_DOMAIN = "search"
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -157,11 +160,14 @@ def clean_impressions(table: pa.Table, plan: Plan) -> Cleaned:
         "item": pa.array(item),
         "time": pa.array(times),
         "position": pa.array(np.clip(positions, 0, 2**31 - 1).astype(np.int32)),
-        "is_list": _is_list(table),
+        "is_list": pa.array(_in_domains(table, (SEARCH_DOMAIN,), null=True)),
     }
     if plan.needs_query:
         carried["query"] = pa.array(clean_ids(table, "query", reasons, required=False))
-    carried |= clean_features(table, plan.columns("impression"), reasons)
+    if plan.es3.searchify:
+        carried["elsewhere"] = pa.array(_in_domains(table, plan.es3.searchify, null=False))
+    wanted = plan.columns("impression")
+    carried |= clean_features(_supplied(table, wanted), wanted, reasons)
     good = reasons.good
     return Cleaned(_kept(carried, good), reasons.items(), searches=(codes[good], texts))
 
@@ -171,12 +177,30 @@ def _kept(carried: dict[str, pa.Array], good: np.ndarray) -> pa.Table:
     return table if good.all() else table.filter(pa.array(good))
 
 
-def _is_list(table: pa.Table) -> pa.Array:
+def _in_domains(table: pa.Table, domains: Sequence[str], null: bool) -> np.ndarray:
+    """Which rows have one of the domains, bool [R]; `null` for those that name none."""
     if "domain" not in table.column_names:
-        return pa.array(np.ones(len(table), bool))
+        return np.full(len(table), null)
     codes, distinct = as_coded(table.column("domain"), "domain")
-    searches = np.append(distinct.to_numpy(zero_copy_only=False) == SEARCH_DOMAIN, True)
-    return pa.array(searches[codes])
+    return np.append(np.isin(distinct.to_numpy(zero_copy_only=False).astype(object), domains), null)[codes]
+
+
+def _supplied(table: pa.Table, wanted: Collection[str]) -> pa.Table:
+    """Impressions with what a log need not say, where features read it: they were exposed, and a missing or null domain is search."""
+    if EXPOSURE in wanted:
+        table = _with(table, EXPOSURE, EXPOSED)
+    if DOMAIN in wanted:
+        table = _with(table, DOMAIN, SEARCH_DOMAIN)
+        values = as_text(table.column(DOMAIN), DOMAIN).fill_null(SEARCH_DOMAIN)
+        table = table.set_column(table.column_names.index(DOMAIN), DOMAIN, values)
+    return table
+
+
+def _with(table: pa.Table, name: str, value: str | None) -> pa.Table:
+    """A table that has a text column; where it lacks it, one that holds the value everywhere."""
+    if name in table.column_names:
+        return table
+    return table.append_column(name, pa.repeat(pa.scalar(value, pa.large_string()), len(table)))
 
 
 def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
@@ -198,6 +222,8 @@ def clean_engagements(table: pa.Table, plan: Plan) -> Cleaned:
         "event": pa.array(lookup[codes].astype(np.int16)),
         "event_id": pa.array(clean_ids(table, "event_id", reasons, required=False)),
     }
+    if plan.es3.attribute_elsewhere:
+        carried["elsewhere"] = pa.array(~_in_domains(table, (SEARCH_DOMAIN,), null=True))
     good = reasons.good
     seen = np.bincount(codes[good], minlength=len(names) + 1)
     keep = good & (lookup[codes] >= 0)
@@ -213,7 +239,21 @@ def clean_items(table: pa.Table, plan: Plan) -> Cleaned:
     return Cleaned(_kept(carried, reasons.good), reasons.items())
 
 
-CLEANERS = {IMPRESSIONS: clean_impressions, ENGAGEMENTS: clean_engagements, ITEMS: clean_items}
+def clean_candidates(table: pa.Table, plan: Plan) -> Cleaned:
+    """Un-exposed candidates in carried columns. They have no position: features of it are missing."""
+    reasons = Reasons(len(table))
+    carried: dict[str, pa.Array] = {
+        "customer": pa.array(clean_ids(table, "customer_id", reasons, required=False)),
+        "search": pa.array(clean_ids(table, "search_id", reasons, required=True)),
+        "item": pa.array(clean_ids(table, "item_id", reasons, required=True)),
+    }
+    own = table.drop_columns([name for name in ("position", EXPOSURE) if name in table.column_names])
+    own = _with(_with(own, "position", None), EXPOSURE, UNEXPOSED)
+    carried |= clean_features(own, plan.candidate_columns, reasons)
+    return Cleaned(_kept(carried, reasons.good), reasons.items())
+
+
+CLEANERS = {IMPRESSIONS: clean_impressions, ENGAGEMENTS: clean_engagements, ITEMS: clean_items, CANDIDATES: clean_candidates}
 
 
 def places_of(table: pa.Table, partitions: int) -> np.ndarray:

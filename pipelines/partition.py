@@ -19,22 +19,26 @@ from cvr.records import ListColumns, encode, slice_lists
 from pipelines import coverage, statistics, write
 from pipelines.batches import column, concat, to_bytes
 from pipelines.counts import Counts
+from pipelines.es3 import pages
+from pipelines.es3.queries import QUERIES
 from pipelines.features import Encoder
 from pipelines.lists import describe
-from pipelines.prepare import LISTS, Tables, prepare
+from pipelines.prepare import LISTS, Prepared, Tables, prepare
 from pipelines.settings import DAY_MS, Plan, Settings, plan_of
 from pipelines.slices import find_cuts, part_name, slice_pieces, survey, without
 from pipelines.spill import load, spilled
 
 ENCODERS = {"lists": encode, "elwc": encode_elwc}
 EXCHANGE, SLICES, COUNTS = "exchange", "slices", "counts"
+PAGES, PAGE_QUESTIONS = "pages", "page_questions"
 _ONE_SLICE = threading.Lock()
 """Threads of one process prepare one slice at a time: with its neighbours' rows within the windows it is larger than a partition."""
 
 
 class Prepare(beam.DoFn):
     """(partition, pieces) -> (partition, tables for its records); tags `exchange` (key partition, counts and requests), `slices` (place,
-    pieces of split customers) and `counts`. Where nothing is asked of other partitions, the records are written at once."""
+    pieces of split customers) and `counts`; for lists of other domains `pages` (place, their tables), `page_questions` (key partition,
+    pieces) and `queries` (tables of queries). Where nothing is asked of other partitions, the records are written at once."""
 
     def __init__(self, settings: Settings, may_split: bool) -> None:
         self._settings, self._may_split = settings, may_split
@@ -42,7 +46,7 @@ class Prepare(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]], log_end: int) -> Iterator[Any]:
         partition, plan = element[0], plan_of(self._settings)
         pieces = list(element[1])
-        cuts = find_cuts(pieces, self._settings.split_rows) if self._may_split else []
+        cuts = find_cuts(pieces, self._settings.split_rows) if self._may_split and not plan.es3.on else []
         if cuts:
             splits, copies = survey(pieces, cuts, plan)
             yield beam.pvalue.TaggedOutput(COUNTS, copies)
@@ -57,6 +61,7 @@ class Prepare(beam.DoFn):
         asked = found.requests.pieces(partition, self._settings.key_partitions)
         yield from self._tagged(EXCHANGE, itertools.chain(found.told, asked))
         yield beam.pvalue.TaggedOutput(COUNTS, {**found.counts, "partitions": {"split_customers": len(cuts)}})
+        yield from self._pages(partition, found)
         if not found.tables:
             return
         if not plan.exchanges:
@@ -64,6 +69,16 @@ class Prepare(beam.DoFn):
             return
         known = ((partition, to_bytes(name, table)) for name, table in found.tables.items())
         yield from spilled(known, self._settings.spill_folder)
+
+    def _pages(self, partition: int, found: Prepared) -> Iterator[beam.pvalue.TaggedOutput]:
+        """What becomes lists of other domains, and what others need for theirs."""
+        if found.asked is not None and len(found.asked):
+            yield beam.pvalue.TaggedOutput(QUERIES, to_bytes(QUERIES, found.asked))
+        yield from self._tagged(PAGE_QUESTIONS, found.pairs)
+        if found.feed is not None:
+            place = pages.place_of(partition)
+            yield from self._tagged(PAGE_QUESTIONS, found.feed.questions(place, self._settings.key_partitions))
+            yield from self._tagged(PAGES, ((place, piece) for piece in pages.page_tables(found.feed)))
 
     def _tagged(self, tag: str, pieces: Iterable[tuple[int, bytes]]) -> Iterator[beam.pvalue.TaggedOutput]:
         return (beam.pvalue.TaggedOutput(tag, piece) for piece in spilled(pieces, self._settings.spill_folder))

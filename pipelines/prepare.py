@@ -8,7 +8,7 @@ the partition knew itself, and `i` says which item's attributes are the row's.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -18,15 +18,19 @@ from cvr.transforms import PAD
 from pipelines import history
 from pipelines.attribution import attribute
 from pipelines.batches import column
-from pipelines.counts import Counts
+from pipelines.counts import Counts, merge
 from pipelines.duplicates import without_copies
+from pipelines.es3 import elsewhere, pages, queries
+from pipelines.es3.candidates import expand, with_candidates
 from pipelines.exchange import ITEM, Requests, asked_rows, count_pieces, local_answers
-from pipelines.lists import DELAY, Lists, arrange, select
-from pipelines.normalise import ENGAGEMENTS, IMPRESSIONS, SEARCHES, clean_engagements, clean_impressions
+from pipelines.lists import DELAY, Lists, arrange, select, split_of
+from pipelines.normalise import CANDIDATES, ENGAGEMENTS, IMPRESSIONS, SEARCHES, clean_engagements, clean_impressions
 from pipelines.settings import Plan, Question, Settings
 from pipelines.slices import NEAR, OWN
 
 ROWS, LISTS, HISTORY = "rows", "lists", "history/"
+_UNUSED = ("customer", "search", "time", "is_list", "query", pages.ELSEWHERE, pages.TOUCHED, pages.ANCHOR, pages.PLACE)
+"""Columns of rows that no record needs once everything was asked."""
 Tables = dict[str, pa.Table]
 
 
@@ -41,12 +45,16 @@ def complete(tables: Tables, plan: Plan) -> Tables:
 
 @dataclasses.dataclass(frozen=True)
 class Prepared:
-    """A partition's tables for its records, what it asks and tells others, and its counts."""
+    """A partition's tables for its records, what it asks and tells others, and its counts; for ES3 also its pages of other domains
+    (`feed`), the queries that were `asked` (`pipelines.es3.queries`), and pieces with those that engagements came from (`pairs`)."""
 
     tables: Tables
     requests: Requests
     told: list[tuple[int, bytes]]
     counts: Counts
+    feed: pages.Pages | None = None
+    asked: pa.Table | None = None
+    pairs: Sequence[tuple[int, bytes]] = ()
 
 
 def prepare(tables: Tables, plan: Plan, settings: Settings, log_end: int, sliced: bool = False) -> Prepared:
@@ -56,17 +64,61 @@ def prepare(tables: Tables, plan: Plan, settings: Settings, log_end: int, sliced
     if not sliced:
         found, counts = without_copies(found, plan)
     impressions, engagements = _labelled(found[IMPRESSIONS], found[ENGAGEMENTS], found.get(NEAR), plan, counts)
-    exchanged = [question for question in plan.questions if sliced or not question.local]
+    together = sliced or bool(plan.es3.searchify)
+    exchanged = [question for question in plan.questions if together or not question.local]
     own_events = engagements.filter(pa.array(_owned(engagements))) if OWN in engagements.column_names else engagements
     told = list(count_pieces(exchanged, impressions, own_events, plan, settings.key_partitions))
-    lists, of_lists = select(arrange(impressions), plan, settings, log_end)
+    arranged = arrange(impressions)
+    if plan.es3.on:
+        arranged, counts["es3"] = _widened(arranged, found.get(CANDIDATES), engagements, plan, settings)
+    lists, of_lists = select(arranged, plan, settings, log_end)
     requests = Requests()
     finished: Tables = {}
     if len(lists.lengths):
         local = [question for question in plan.questions if question not in exchanged]
         finished = _finish(lists, (impressions, engagements), found[SEARCHES], local, plan)
-        _ask(finished, lists, exchanged, requests, plan)
-    return Prepared(finished, requests, told, {**counts, **of_lists})
+        ask(finished, lists, exchanged, requests, plan)
+    prepared = Prepared(finished, requests, told, {**counts, **of_lists})
+    if plan.es3.searchify:
+        return _with_pages(prepared, arranged, (impressions, engagements), found.get(SEARCHES), (plan, settings, log_end))
+    return prepared
+
+
+def _widened(
+    lists: Lists, candidates: pa.Table | None, engagements: pa.Table, plan: Plan, settings: Settings
+) -> tuple[Lists, Counts]:
+    """All lists of a partition with un-exposed items and labels from elsewhere, as far as these steps are on, and their counts."""
+    counts: Counts = {}
+    if plan.es3.searchify:
+        touched = (lists.delay >= 0).any(axis=1)
+        lists = dataclasses.replace(lists, rows=lists.rows.append_column(pages.TOUCHED, pa.array(touched)))
+    rows = lists.rows
+    if plan.es3.unexposed_per_list:
+        hidden, counts["unexposed"] = expand(candidates, lists, settings)
+        rows = with_candidates(rows, hidden)
+    if plan.es3.attribute_elsewhere:
+        train = np.repeat(split_of(lists.time, settings) == 0, lists.lengths) & column(lists.rows, "is_list")
+        samples = np.append(train, np.ones(len(rows) - len(train), bool))
+        rows, counts["attribution"] = elsewhere.attribute(lists.rows, rows, samples, engagements, plan)
+    return arrange(rows), counts
+
+
+def _with_pages(
+    prepared: Prepared, lists: Lists, events: tuple[pa.Table, pa.Table], searches: pa.Table | None, about: tuple[Plan, Settings, int]
+) -> Prepared:
+    """Adds the pages of other domains that become lists, and what others need for theirs; `events` are (impressions, engagements)."""
+    plan, settings, _ = about
+    anchored, number, counts = pages.anchored(lists, *about)
+    feed = None
+    if searches is not None and len(anchored.lengths):
+        feed = pages.ask(_finish(anchored, events, searches, [], plan), anchored, number, events[1])
+    return dataclasses.replace(
+        prepared,
+        feed=feed,
+        asked=queries.asked_queries(events[0], plan),
+        pairs=list(pages.pair_pieces(events[1], settings.key_partitions)),
+        counts=merge(prepared.counts, {"es3": {"searchified": counts}}),
+    )
 
 
 def _owned(engagements: pa.Table) -> np.ndarray:
@@ -89,6 +141,9 @@ def _labelled(
     if plan.needs_query:
         known = np.append(column(everything, "query"), PAD)
         engagements = engagements.append_column("query", pa.array(known[labels.credited]))
+    if plan.es3.searchify:
+        of_search = np.append(column(everything, "is_list"), False)[labels.credited]
+        engagements = engagements.append_column(queries.ASKED, pa.array(np.where(of_search, column(engagements, "query"), PAD)))
     return impressions, engagements
 
 
@@ -129,7 +184,7 @@ def _local(question: Question, events: tuple[pa.Table, pa.Table], plan: Plan, li
         yield f"v:{number}:{index}", pa.array(np.ascontiguousarray(answers[:, index]))
 
 
-def _ask(tables: Tables, lists: Lists, questions: list[Question], requests: Requests, plan: Plan) -> None:
+def ask(tables: Tables, lists: Lists, questions: list[Question], requests: Requests, plan: Plan) -> None:
     """Asks the questions and for the items' attributes, and writes into the tables which answer is whose."""
     for question in questions:
         number = plan.questions.index(question)
@@ -140,5 +195,5 @@ def _ask(tables: Tables, lists: Lists, questions: list[Question], requests: Requ
         items = column(lists.rows, "item")
         requests.add(ITEM, items, np.zeros(len(items), np.int64))
         tables[ROWS] = tables[ROWS].append_column("i", pa.array(requests.places[ITEM].astype(np.int32)))
-    unused = [name for name in ("customer", "search", "time", "is_list", "query") if name in tables[ROWS].column_names]
+    unused = [name for name in _UNUSED if name in tables[ROWS].column_names]
     tables[ROWS] = tables[ROWS].drop_columns(unused)

@@ -17,7 +17,7 @@ from pipelines import feature_table
 from pipelines.batches import column, hash_distinct, split_at
 from pipelines.counts import Counts
 from pipelines.exchange import item_pieces
-from pipelines.normalise import CLEANERS, IMPRESSIONS, ITEMS, SEARCHES, Cleaned, places_of, require_columns
+from pipelines.normalise import CANDIDATES, CLEANERS, IMPRESSIONS, ITEMS, SEARCHES, Cleaned, places_of, require_columns
 from pipelines.settings import Settings, plan_of
 from pipelines.sources import source
 from pipelines.sources.files import InputFile
@@ -38,6 +38,7 @@ def wanted_columns(settings: Settings) -> dict[str, set[str]]:
         "impressions": set(plan.columns("impression")) | query | keys,
         "engagements": set(),
         "items": set(plan.columns("item")),
+        **({CANDIDATES: set(plan.candidate_columns)} if settings.es3.unexposed_per_list else {}),
     }
 
 
@@ -90,8 +91,9 @@ class ReadFile(beam.DoFn):
         if name == ITEMS:
             yield from self._items(file, start, cleaned.table)
             return
-        last = int(column(cleaned.table, "time").max())
-        counts["last_time"] = max(last, counts.get("last_time") or last)
+        if "time" in cleaned.table.column_names:
+            last = int(column(cleaned.table, "time").max())
+            counts["last_time"] = max(last, counts.get("last_time") or last)
         places = places_of(cleaned.table, self._settings.partitions)
         searches = _search_pieces(cleaned, places) if cleaned.searches else ()
         pieces = itertools.chain(searches, split_at(name, cleaned.table, places))

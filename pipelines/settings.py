@@ -11,10 +11,13 @@ from typing import Literal
 from cvr.errors import CvrError
 from cvr.records import Layout
 from cvr.schema import Aggregate, Feature, FeatureSpec, parse_spec
+from pipelines.es3.options import NOTHING, EntireSpace
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 IMPRESSION = "impression"
 """The event name under which aggregates count impressions; engagements may not use it."""
+REQUEST_COLUMNS = frozenset({"search_id", "time", "customer_id", "query", "domain"})
+"""Columns of impressions that are the same in all rows of a request."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +57,7 @@ class Settings:
     split_rows: int = 250_000
     spill: bool | None = None
     """Whether what is shuffled goes through files in the output; None: where the output is local and so is the runner."""
+    es3: EntireSpace = NOTHING
     build_id: str = ""
     feature_table: FeatureTable | None = None
     labels_required: bool = True
@@ -161,8 +165,9 @@ Place = tuple[int, int]
 class Plan:
     """What a feature spec needs from the logs: columns, event names, and the counts that aggregates ask for."""
 
-    def __init__(self, spec: FeatureSpec, popularity_bucket: int | None = DAY_MS) -> None:
+    def __init__(self, spec: FeatureSpec, popularity_bucket: int | None = DAY_MS, es3: EntireSpace = NOTHING) -> None:
         self.spec = spec
+        self.es3 = es3
         self.layout = Layout.of(spec)
         self.tasks = spec.tasks
         self.histories = spec.select(kind="sequence", stored=True)
@@ -188,7 +193,23 @@ class Plan:
             if origin == table:
                 kind = "n" if feature.kind == "numerical" else "s" if feature.ragged else "c"
                 found.setdefault(column, set()).add(kind)
+        for column in self._searchified.get(table, ()):
+            found.setdefault(column, set()).add("s")
         return found
+
+    @property
+    def _searchified(self) -> dict[str, tuple[str, ...]]:
+        """Text columns that lists of other domains need beside those of features."""
+        if not self.es3.searchify:
+            return {}
+        return {"impression": ("query",), "item": (self.es3.item_title, self.es3.similarity_column)}
+
+    @functools.cached_property
+    def candidate_columns(self) -> dict[str, set[str]]:
+        """Columns that un-exposed candidates bring along, as `columns`: those of features of items that are not of the request."""
+        read = [feature.column or "" for feature in self.spec.select(level="item", stored=True)]
+        names = {name for origin, _, name in (column.partition(".") for column in read) if origin == "impression"}
+        return {name: kinds for name, kinds in self.columns("impression").items() if name in names - REQUEST_COLUMNS}
 
     def codes(self, events: Iterable[str]) -> list[int]:
         """Codes of event names: their places in `event_names`, -1 for impressions."""
@@ -201,8 +222,8 @@ class Plan:
 
     @functools.cached_property
     def needs_query(self) -> bool:
-        """Whether an aggregate counts by query."""
-        return any("query" in question.by for question in self.questions)
+        """Whether an aggregate counts by query, or queries are made for lists of other domains."""
+        return bool(self.es3.searchify) or any("query" in question.by for question in self.questions)
 
     @functools.cached_property
     def needs_items(self) -> bool:
@@ -268,4 +289,4 @@ class Plan:
 @functools.lru_cache(maxsize=8)
 def plan_of(settings: Settings) -> Plan:
     """The plan of a build, parsed once per process."""
-    return Plan(parse_spec(settings.spec_text, settings.spec_name), settings.popularity_bucket)
+    return Plan(parse_spec(settings.spec_text, settings.spec_name), settings.popularity_bucket, settings.es3)

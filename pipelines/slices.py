@@ -78,7 +78,10 @@ def place_of(partition: int, cut: Cut, number: int) -> int:
 
 
 def part_name(place: int) -> str:
-    """A partition's part of file names: `00003`, or `00003-c1-s2` for slice 2 of the split customer 1 of partition 3."""
+    """A partition's part of file names: `00003`, `00003-c1-s2` for slice 2 of the split customer 1 of partition 3, and `00003-pages` for
+    lists of other domains (place -4)."""
+    if place < 0:
+        return f"{-place - 1:05d}-pages"
     partition = (place >> (_CUSTOMER_BITS + _SLICE_BITS)) - 1
     if partition < 0:
         return f"{place:05d}"

@@ -121,6 +121,7 @@ def plan(request: Request) -> Plan:
     if same:
         raise CvrError(f"--output={request.output} is --lists; published lists never change, so give a new folder")
     manifest = load_lists(request.lists)
+    _check_plain(manifest, request)
     request = dataclasses.replace(request, start=_day(request.start, "start"), end=_day(request.end, "end"))
     if request.start >= request.end:
         raise CvrError(f"--start={request.start} must lie before --end={request.end}, which is the first day left out")
@@ -137,6 +138,15 @@ def plan(request: Request) -> Plan:
     if not found.input:
         raise CvrError("--input: the manifest does not say which log the lists were built from; give --source and --input")
     return found
+
+
+def _check_plain(manifest: Manifest, request: Request) -> None:
+    widened = [name for name in ("unexposed_per_list", "attribute_elsewhere", "searchify") if manifest.flags.get(name)]
+    if widened:
+        raise CvrError(
+            f"--lists={request.lists}: built with --{widened[0]}, so they hold more than the log's searches and their labels, and that is "
+            "all that a backfill knows; build them anew with the spec that has the feature"
+        )
 
 
 def _check_table(spec: FeatureSpec, request: Request) -> None:

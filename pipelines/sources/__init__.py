@@ -5,9 +5,10 @@ A module `pipelines.sources.<name>` offers
     find(path) -> list[InputFile]                           the files to read, each with the tables it gives
     read(file, columns) -> Iterator[(table name, pa.Table)] canonical tables; `columns` are those that the spec needs per table
     columns(file) -> {table name: set of column names}      what a file has, without reading it whole
+    candidates(path, first) -> list[InputFile]              optional: files of un-exposed candidates, numbered from `first` on
 
-Tables are `impressions`, `engagements` and `items` with the columns of docs/log_format.md. A reader that cannot make sense of a file
-raises CvrError, naming it.
+Tables are `impressions`, `engagements`, `items` and, if asked for, `candidates` with the columns of docs/log_format.md. A reader that
+cannot make sense of a file raises CvrError, naming it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The canonical log layout of docs/log_format.md: folders impressions/, engagements/ and items/ of Parquet or JSONL files."""
+"""The canonical log layout of docs/log_format.md: folders impressions/, engagements/, items/, candidates/ of Parquet or JSONL files."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ COLUMNS = {
     "engagements": ("time", "customer_id", "item_id", "event", "search_id", "domain", "event_id"),
     "items": ("item_id",),
 }
+CANDIDATES = "candidates"
+OPTIONAL = {CANDIDATES: ("search_id", "customer_id", "item_id")}
+"""The table that only those read who ask for it, and its columns."""
 _BLOCK = 32 * 1024 * 1024
 
 
@@ -30,7 +33,7 @@ def find(path: str) -> list[InputFile]:
         raise CvrError(f"--input={path}: no such folder")
     files: list[InputFile] = []
     for table in COLUMNS:
-        paths = sorted(p for suffix in SUFFIXES for p in match(FileSystems.join(path, table, f"*{suffix}")))
+        paths = _paths(path, table)
         if not paths and table != "items":
             raise CvrError(
                 f"--input={path}: no {table}/*.parquet or {table}/*.jsonl in it; a canonical log has the folders impressions, engagements "
@@ -38,6 +41,15 @@ def find(path: str) -> list[InputFile]:
             )
         files += [InputFile(p, table, len(files) + i) for i, p in enumerate(paths)]
     return files
+
+
+def candidates(path: str, first: int) -> list[InputFile]:
+    """The files of un-exposed candidates, numbered from `first` on; [] without any."""
+    return [InputFile(p, CANDIDATES, first + i) for i, p in enumerate(_paths(path, CANDIDATES))]
+
+
+def _paths(path: str, table: str) -> list[str]:
+    return sorted(p for suffix in SUFFIXES for p in match(FileSystems.join(path, table, f"*{suffix}")))
 
 
 def columns(file: InputFile) -> dict[str, set[str]]:
@@ -53,7 +65,8 @@ def columns(file: InputFile) -> dict[str, set[str]]:
 
 def read(file: InputFile, wanted: dict[str, set[str]]) -> Iterator[tuple[str, pa.Table]]:
     """A file in pieces of bounded size, with the canonical columns and the wanted ones."""
-    names = [*COLUMNS[file.table], *sorted(wanted.get(file.table, set()) - set(COLUMNS[file.table]))]
+    known = (COLUMNS | OPTIONAL)[file.table]
+    names = [*known, *sorted(wanted.get(file.table, set()) - set(known))]
     for table in pieces(file.path, names):
         yield file.table, table
 

@@ -12,6 +12,7 @@ from cvr.errors import CvrError
 from cvr.records import ListColumns, decode, encode
 from cvr.schema import FeatureSpec
 from cvr.transforms import EMPTY, FIRST_ID, PAD, UNSEEN
+from pipelines.lists import UNSHOWN
 from pipelines.record_files import read_bytes, unpack_records
 from pipelines.settings import format_time
 from pipelines.validation.inputs import Element, Source, day_range
@@ -25,7 +26,7 @@ KINDS = {
     "checksum": "SHA-256 of files are the manifest's",
     "records": "records fit the spec and are as cvr.records writes them",
     "counts": "files hold as many lists and items as the manifest says",
-    "positions": "positions start at 1 or later and increase strictly",
+    "positions": "positions start at 1 or later and increase strictly, and un-exposed items (0) stand behind them, in training lists only",
     "labels": "labels are 0 or 1 and agree with delays and windows",
     "split_times": "list times lie inside their split",
     "days": "list times lie inside their day's folder",
@@ -135,8 +136,10 @@ def _per_list(columns: ListColumns, items: np.ndarray) -> np.ndarray:
 def _check_lists(source: Source, element: Element, columns: ListColumns) -> Violations:
     first = np.zeros(len(columns.item), bool)
     first[(np.cumsum(columns.lengths) - columns.lengths)[columns.lengths > 0]] = True
-    below = np.where(first, 0, np.append(0, columns.position[:-1])) if len(first) else columns.position
-    disordered = _per_list(columns, columns.position <= below)
+    place = np.where(columns.position == 0, UNSHOWN, columns.position)
+    below = np.where(first, 0, np.append(0, place[:-1])) if len(first) else place
+    unshown = columns.position == 0
+    disordered = _per_list(columns, (place <= below) & ~unshown | (unshown & (element.split != "train")) | (columns.position < 0))
     low, high = source.times.get(element.split, (None, None))
     outside = (columns.time < (0 if low is None else low)) | (columns.time >= (2**62 if high is None else high))
     first_of_day, next_day = day_range(element.day)

@@ -6,6 +6,7 @@ import numpy as np
 
 from cvr.records import Layout, ListColumns
 from pipelines.counts import tally
+from pipelines.lists import UNSHOWN
 from pipelines.validation.merging import Partial, Range
 from pipelines.validation.within import Groups, measure
 
@@ -44,7 +45,8 @@ def _named(layout: Layout, values: np.ndarray) -> dict[str, int]:
 
 def _orders(layout: Layout, columns: ListColumns) -> dict[str, dict[str, np.ndarray]]:
     """`within.FIELDS` of the display order and, where the lists have it, of popularity so far, by task."""
-    orders = {"display_order": (columns.position, "lowest"), "popularity": (columns.popularity, "highest")}
+    place = np.where(columns.position == 0, UNSHOWN, columns.position)
+    orders = {"display_order": (place, "lowest"), "popularity": (columns.popularity, "highest")}
     found: dict[str, dict[str, np.ndarray]] = {}
     for name, (values, best) in orders.items():
         if not np.isnan(values.astype(np.float64)).any():

@@ -43,6 +43,7 @@ def page_of(verdict: Verdict) -> str:
     document = verdict.document
     makers: list[Callable[[Document], list[Section]]] = [
         _lists,
+        _entire_space,
         _leaks,
         _funnel,
         _positions,
@@ -83,6 +84,13 @@ def _lists(document: Document) -> list[Section]:
     note = "Items per list: smallest · median · largest. A list with the label on all items has average precision 1 in any order."
     figure = figures.lengths_figure({name: found["list_lengths"] for name, found in splits.items()})
     return [Section("Lists", "", figure, [tables.split_table(splits)], note)]
+
+
+def _entire_space(document: Document) -> list[Section]:
+    if not document["es3"]:
+        return []
+    note = "Of training lists only: un-exposed items, labels from other domains by tier, lists of other domains by the tier of their query."
+    return [Section("Entire space", "", "", [tables.counts_table(document["es3"])], note)]
 
 
 def _funnel(document: Document) -> list[Section]:

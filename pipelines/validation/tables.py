@@ -56,6 +56,15 @@ def split_table(splits: Mapping[str, Row]) -> Table:
     return Table(head, rows)
 
 
+def counts_table(counts: Mapping[str, Any], above: str = "") -> Table:
+    """Nested counts, one row per number, named by the path to it."""
+    rows: list[Sequence[str]] = []
+    for key, value in counts.items():
+        name = f"{above}{key.replace('_', ' ')}"
+        rows += counts_table(value, f"{name}: ").rows if isinstance(value, Mapping) else [[name, number(value)]]
+    return Table(["", "count"], rows)
+
+
 def funnel_table(splits: Mapping[str, Row]) -> Table:
     """The funnel of each split, task by task."""
     head = [

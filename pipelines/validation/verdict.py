@@ -82,6 +82,7 @@ def _origin(figures: Figures, thresholds: Thresholds) -> Document:
         "data_fingerprint": manifest.data_fingerprint(),
         "spec_fingerprint": manifest.spec_fingerprint,
         "changes": manifest.changes,
+        "es3": manifest.counts.get("es3", {}),
         "thresholds": dataclasses.asdict(thresholds),
     }
 

@@ -14,9 +14,11 @@ from cvr.records import ListColumns, decode, encode
 from pipelines import coverage
 from pipelines.batches import column, concat
 from pipelines.counts import Counts, merge_all
+from pipelines.es3.queries import QUERIES, earliest
+from pipelines.es3.steps import AnswerPages, Searchify
 from pipelines.exchange import Answer
 from pipelines.features import Encoder
-from pipelines.partition import COUNTS, EXCHANGE, SLICES, Prepare
+from pipelines.partition import COUNTS, EXCHANGE, PAGE_QUESTIONS, PAGES, SLICES, Prepare
 from pipelines.prepare import LISTS
 from pipelines.reading import ReadFile
 from pipelines.settings import Settings, plan_of
@@ -27,7 +29,8 @@ from tests.pipelines.logs import ENGAGEMENT_TYPES, HOUR, IMPRESSION_TYPES, SPEC,
 Rows = Sequence[dict[str, Any]]
 Shuffled = dict[int, list[bytes]]
 ITEM_TYPES = {"item_id": pa.string(), "title": pa.string(), "stock": pa.float64()}
-TYPES = {"impressions": IMPRESSION_TYPES, "engagements": ENGAGEMENT_TYPES, "items": ITEM_TYPES}
+CANDIDATE_TYPES = {name: pa.string() for name in ("search_id", "customer_id", "item_id")}
+TYPES = {"impressions": IMPRESSION_TYPES, "engagements": ENGAGEMENT_TYPES, "items": ITEM_TYPES, "candidates": CANDIDATE_TYPES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,9 @@ class Log:
     files: list[tuple[str, Rows]]
 
     @classmethod
-    def of(cls, impressions: Rows, engagements: Rows, items: Rows = ()) -> Log:
-        """One file per table; none for items where there are none."""
-        files = [("impressions", impressions), ("engagements", engagements), ("items", items)]
+    def of(cls, impressions: Rows, engagements: Rows, items: Rows = (), candidates: Rows = ()) -> Log:
+        """One file per table; none for items and candidates where there are none."""
+        files = [("impressions", impressions), ("engagements", engagements), ("items", items), ("candidates", candidates)]
         return cls([(name, rows) for name, rows in files if rows])
 
 
@@ -77,6 +80,8 @@ class _Graph:
             tag, value = (element.tag, element.value) if isinstance(element, beam.pvalue.TaggedOutput) else ("", element)
             if tag == COUNTS:
                 self.counts.append(value)
+            elif tag == QUERIES:
+                found[tag][0].append(value)
             else:
                 found[tag][value[0]].append(value[1])
         return found
@@ -108,16 +113,26 @@ def _prepare(rows: Shuffled, graph: _Graph, may_split: bool) -> dict[str, Shuffl
     return graph.run(element for key in sorted(rows) for element in step.process((key, rows[key]), log_end))
 
 
+def _searchify(first: dict[str, Shuffled], items: Shuffled, graph: _Graph) -> dict[str, Shuffled]:
+    """Lists of other domains, as `pipelines.es3.graph` makes them."""
+    asked, answer = together(first[PAGE_QUESTIONS], items), AnswerPages(graph.settings)
+    answers = graph.run(element for key in sorted(asked) for element in answer.process((key, asked[key])))
+    lists, step = together(first[PAGES], answers[""]), Searchify(graph.settings)
+    known = earliest([earliest(first[QUERIES][0][:1]), *first[QUERIES][0][1:]])
+    return graph.run(element for key in sorted(lists) for element in step.process((key, lists[key]), known))
+
+
 def run(log: Log, settings: Settings) -> Built:
     """Builds the records of a log as a Beam pipeline would."""
     graph = _Graph(settings)
     rows, items = _read(log, graph)
     first = _prepare(rows, graph, may_split=True)
     second = _prepare(first[SLICES], graph, may_split=False)
-    asked = together(first[EXCHANGE], second[EXCHANGE], items)
+    feed = _searchify(first, items, graph) if settings.es3.searchify else graph.run(())
+    asked = together(first[EXCHANGE], second[EXCHANGE], feed[EXCHANGE], items)
     answer = Answer(settings)
     answers = graph.run(element for key in sorted(asked) for element in answer.process((key, asked[key])))
-    known = together(first[""], second[""], answers[""])
+    known = together(first[""], second[""], feed[""], answers[""])
     records: dict[tuple[str, str], bytes] = {}
     for key in sorted(known):
         records = _encoded(known[key], settings, graph, records)
