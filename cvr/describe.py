@@ -10,6 +10,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -23,7 +24,7 @@ from cvr.layers.sparse_per_token_ffn import SparsePerTokenFFN
 from cvr.manifest import load_manifest
 from cvr.optimizers import OptimizerConfig, make_optimizer
 from cvr.ranker import Ranker, RankerConfig
-from cvr.schema import FeatureSpec, load_spec
+from cvr.schema import FeatureSpec, load_spec, parse_spec
 from cvr.tracing import abstract_ranker, shapes_of, trace_scoring, trace_training, without_memory
 
 FLAGS = flags.FLAGS
@@ -45,6 +46,9 @@ def choose_spec() -> FeatureSpec:
         spec, _ = preparation.choose_spec(load_manifest(FLAGS.lists), FLAGS.spec, FLAGS.encoder)
     elif FLAGS.spec:
         spec = load_spec(FLAGS.spec)
+        if FLAGS.encoder:
+            text = preparation.with_encoder(Path(FLAGS.spec).read_text(encoding="utf-8"), FLAGS.encoder)
+            spec = parse_spec(text, f"--encoder={FLAGS.encoder}")
     else:
         raise CvrError("nothing says what the features are; give --spec=configs/features/<dataset>.yaml or --lists=<folder>")
     return with_history_length(spec, FLAGS.history_length) if FLAGS.history_length else spec

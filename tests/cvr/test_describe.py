@@ -48,6 +48,12 @@ def test_it_adds_up(described: Describe) -> None:
     assert [found["batch_items"], found["list_size"]] == [64, 4]
 
 
+def test_the_encoder_is_the_flag_s(described: Describe) -> None:
+    (part,) = [part for part in described(*SMALL, "--encoder={name: eta, bits: 8, heads: 1}")["parts"] if part["part"] == "sequence"]
+    code, read = 2 * 8, 3 * 4 + 2 * 4 * 2  # of width 2: the item's code; each attention's matrices, and 4 events
+    assert part["name"] == "recent (eta, 4 events)" and part["flops_per_item"] == 2 * (code + 2 * read)
+
+
 def test_it_follows_its_flags(described: Describe) -> None:
     before, after = described(*SMALL), described(*SMALL, "--history_length=9", "--table_optimizer=rowwise_adagrad", "--batch_items=128")
     dim, actions = 2, 2
