@@ -144,7 +144,7 @@ class Extraction(tf.keras.layers.Layer):
         for level, layer in self.numericals.items():
             found.append((level, layer(self.raw_numericals(batch, level, derived)), layer.columns))
         others = [f for f in self.spec.features.values() if f.kind not in ("numerical", "sequence")]
-        vectors = {f.name: (f.level, self._embed(f, batch, derived)) for f in others}
+        vectors: dict[str, tuple[str, tf.Tensor]] = {f.name: (f.level, self._embed(f, batch, derived)) for f in others}
         profile = tuple(vector for level, vector, *_ in [*found, *vectors.values()] if level == "context")
         for feature in self.spec.features.values():
             if feature.kind == "sequence":

@@ -56,13 +56,12 @@ class Pretrainer:
         self.steps_per_epoch = math.ceil(len(data.train) / settings.batch_sequences)
         self.total_steps = self.steps_per_epoch * settings.epochs
         warmup = min(int(settings.warmup_share * self.steps_per_epoch), self.total_steps - 1)
-        rates = [
+        self.schedule, of_table = (
             WarmupCosine(peak, warmup, self.total_steps, settings.final_rate_share * peak)
             for peak in (settings.learning_rate, settings.table_learning_rate)
-        ]
-        self.schedule = rates[0]
+        )
         self.optimizer = make_optimizer(
-            lambda: generator.extraction.table_variables, lambda: generator.dense_variables, *rates, settings.optimizer
+            lambda: generator.extraction.table_variables, lambda: generator.dense_variables, self.schedule, of_table, settings.optimizer
         )
         self.guard = LossGuard(len(LOSSES))
         self.state = TrainingState(folder, generator, self.optimizer, settings.keep_checkpoints, guard=self.guard)

@@ -1,4 +1,4 @@
-"""GPSD: rankers from scratch, from a pre-trained generator, and from its frozen item table, as item vectors and decoder get wider (3.12).
+"""GPSD: rankers from scratch, from a pre-trained generator, and with its item table frozen, as item vectors and decoder get wider (3.12).
 
 The paper's claims: from scratch the wider ones over-fit, with sparse transfer and freeze (STSF) each size is better than the one before.
 """
@@ -21,20 +21,23 @@ HEAD = 8
 PRETRAIN = "cvr.pretrain"
 EPOCHS = {True: ("3", "2"), False: ("10", "4")}
 """Of pre-training and of ranking, for a quick study and a full one: from scratch over-fitting needs several passes."""
-KINDS = ("scratch", "full", "stsf")
+KINDS = ("scratch", "full", "stsf", "frozen")
+"""The last one freezes the table as it is initialised: what the freeze alone is worth."""
 
 
 def _flags(kind: str, source: str, encoder: str, epochs: str) -> tuple[tuple[str, str], ...]:
     flags = [("backbone", "masknet"), ("encoder", encoder), ("epochs", epochs)]
-    if kind != "scratch":
+    if kind in ("full", "stsf"):
         flags.append(("warm_start_from", f"{{run:{source}}}"))
     if kind == "stsf":
-        flags += [("warm_start_parts", "tables"), ("freeze_tables", "item")]
+        flags.append(("warm_start_parts", "tables"))
+    if kind in ("stsf", "frozen"):
+        flags.append(("freeze_tables", "item"))
     return tuple(flags)
 
 
 def declare(setup: Setup) -> Study:
-    """At each width a pre-training and three rankers of one architecture; they share what was tuned at the narrowest from scratch."""
+    """At each width a pre-training and four rankers of one architecture; they share what was tuned at the narrowest from scratch."""
     arms: list[Arm] = []
     levels: dict[str, list[tuple[float, str]]] = {kind: [] for kind in KINDS}
     generative, ranking = EPOCHS[setup.quick]
@@ -60,7 +63,7 @@ def contrasts(study: Study, results: Results) -> list[Contrast]:
     """Slopes over doublings of the width, and what the transfers gain at the widest."""
     kinds = _by_kind(study)
     slopes = {kind: results.slope(arms, dims) for kind, (dims, arms) in kinds.items()}
-    scratch, full, stsf = (kinds[kind][1] for kind in KINDS)
+    scratch, full, stsf, frozen = (kinds[kind][1] for kind in KINDS)
     gap = (*slopes["stsf"], *((arm, -coefficient) for arm, coefficient in slopes["scratch"]))
     steps = [Contrast(f"{a} to {b}", change(a, b), table="doublings") for a, b in zip(stsf, stsf[1:], strict=False)]
     return [
@@ -71,6 +74,7 @@ def contrasts(study: Study, results: Results) -> list[Contrast]:
         Contrast("mAP per doubling, full", slopes["full"]),
         Contrast(f"{full[-1]} less {scratch[-1]}", change(scratch[-1], full[-1])),
         Contrast(f"{stsf[-1]} less {full[-1]}", change(full[-1], stsf[-1])),
+        Contrast(f"{stsf[-1]} less {frozen[-1]}", change(frozen[-1], stsf[-1])),
         *steps,
     ]
 
