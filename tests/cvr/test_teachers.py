@@ -18,8 +18,19 @@ from cvr.manifest import load_manifest, publish_json
 from cvr.runs import load_ranker
 from cvr.teachers import SEED_OFFSET, flags_in, plan_teacher
 from tests.cvr.jobs import evaluate_job, message, small_model, train_flags_of, train_job
+from tests.support import random_columns, tiny_spec, write_lists
 
-TEACHER = "--flagfile={inner}\n--cross_width=16\n# a comment\n--encoder=target_attention\n--dropout=0.1\n"
+BARE = """
+dataset: bare
+tasks:
+  purchase: {events: [purchase], window: 1d, primary: true}
+  click: {events: [click], window: 1h}
+features:
+  price: {kind: numerical, level: item, from: item.price}
+  item: {kind: categorical, level: item, from: impression.item_id, embedding: {buckets: 30, dim: 2}}
+"""
+"""As few features as a table and a projection need: tracing takes most of a test's time."""
+TEACHER = "--flagfile={inner}\n--cross_width=16\n# a comment\n--dropout=0.1\n"
 INNER = "--backbone=dcnv2\n--deep_width=12\n--cross_layers=1\n--deep_layers=2\n--experts=1\n--expert_width=8\n"
 FLAGS = flags.FLAGS
 MODEL = small_model("--dropout=0.2", "--checkpoint_every=3", "--deterministic", "--epochs=1", "--keep_best")
@@ -34,6 +45,15 @@ def _determinism_ends() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Published lists of two tasks."""
+    folder, spec = tmp_path_factory.mktemp("bare") / "lists", tiny_spec(BARE)
+    seeds = {"train": (1, 2), "validation": (3,), "test": (4,)}
+    write_lists(folder, {name: [random_columns(spec, 20, seed) for seed in found] for name, found in seeds.items()}, BARE)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def flagfile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of a teacher that includes another file."""
     folder = tmp_path_factory.mktemp("flags")
@@ -43,15 +63,15 @@ def flagfile(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def beside(lists: Path, flagfile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def beside(bare: Path, flagfile: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose teacher was trained beside it."""
     run = tmp_path_factory.mktemp("beside") / "model"
-    assert train_job(*_flags(lists, run, flagfile)) == 0
+    assert train_job(*_flags(bare, run, flagfile)) == 0
     return run
 
 
-def _flags(lists: Path, run: Path, flagfile: Path) -> list[str]:
-    return [f"--lists={lists}", f"--output={run}", *MODEL, f"--teacher_flagfile={flagfile}", "--distill_temperature=2"]
+def _flags(bare: Path, run: Path, flagfile: Path) -> list[str]:
+    return [f"--lists={bare}", f"--output={run}", *MODEL, f"--teacher_flagfile={flagfile}", "--distill_temperature=2"]
 
 
 def _values(run: Path) -> dict[str, np.ndarray]:
@@ -79,9 +99,9 @@ def test_a_run_tells_of_its_teacher(beside: Path) -> None:
     assert set(row["loss"]) == {"purchase", "click"}
 
 
-def test_same_bits_after_an_interruption(beside: Path, lists: Path, flagfile: Path, tmp_path: Path) -> None:
+def test_same_bits_after_an_interruption(beside: Path, bare: Path, flagfile: Path, tmp_path: Path) -> None:
     """Both models, the moments of both optimizers, and what is logged."""
-    arguments = _flags(lists, tmp_path / "model", flagfile)
+    arguments = _flags(bare, tmp_path / "model", flagfile)
     advance = TrainingState.advance
 
     def until(self: TrainingState) -> int:
@@ -110,18 +130,18 @@ def test_same_bits_after_an_interruption(beside: Path, lists: Path, flagfile: Pa
                       for row in _rows(tmp_path / "model")]  # fmt: skip
 
 
-def test_the_student_alone_is_loaded_and_evaluated(beside: Path, lists: Path, tmp_path: Path) -> None:
+def test_the_student_alone_is_loaded_and_evaluated(beside: Path, bare: Path, tmp_path: Path) -> None:
     ranker, run = load_ranker(beside)
     assert run.info["checkpoint"].startswith("checkpoints/best/") and ranker.config.backbone_config["cross_width"] == 8
     names = tf.train.load_checkpoint(run.checkpoint).get_variable_to_shape_map()
     assert not any("teacher" in name for name in names)
-    assert evaluate_job(f"--run={beside}", f"--lists={lists}", f"--output={tmp_path / 'e'}", "--bootstrap=10") == 0
+    assert evaluate_job(f"--run={beside}", f"--lists={bare}", f"--output={tmp_path / 'e'}", "--bootstrap=10") == 0
 
 
-def test_a_finished_run_teaches(beside: Path, lists: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_run_teaches(beside: Path, bare: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """And is not changed by it."""
     before = {path: path.read_bytes() for path in beside.rglob("*") if path.is_file()}
-    arguments = (f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL, f"--teacher_run={beside}", "--distill_loss=softmax")
+    arguments = (f"--lists={bare}", f"--output={tmp_path / 'm'}", *MODEL, f"--teacher_run={beside}", "--distill_loss=softmax")
     assert train_job(*arguments, "--dry_run") == 0
     said = capsys.readouterr().out
     assert "teacher          dcnv2, a finished run; softmax at temperature 1, added 1 times; the student learns from it" in said
@@ -136,8 +156,8 @@ def test_a_finished_run_teaches(beside: Path, lists: Path, tmp_path: Path, capsy
 # What is refused ---------------------------------------------------------------------------------------------------------
 
 
-def test_flags_that_do_not_go_together(beside: Path, lists: Path, flagfile: Path, tmp_path: Path) -> None:
-    base = (f"--lists={lists}", f"--output={tmp_path / 'm'}", *MODEL)
+def test_flags_that_do_not_go_together(beside: Path, bare: Path, flagfile: Path, tmp_path: Path) -> None:
+    base = (f"--lists={bare}", f"--output={tmp_path / 'm'}", *MODEL)
     run, file = f"--teacher_run={beside}", f"--teacher_flagfile={flagfile}"
     for given, expected in (
         ((run, file), "--teacher_run and --teacher_flagfile: a student has one teacher"),
@@ -169,18 +189,20 @@ def test_a_teacher_s_file_says_what_it_is_made_of_and_nothing_else(lists: Path, 
 
 def test_the_student_s_own_flags_are_not_the_teacher_s(lists: Path, flagfile: Path) -> None:
     arguments = (f"--lists={lists}", "--output=unused", *small_model("--dropout=0.3", "--encoder=transformer", "--loss=calibrated_softmax"))
-    with train_flags_of(*arguments, f"--teacher_flagfile={flagfile}"):
+    file = flagfile.with_name("encoder.flags")
+    file.write_text(f"--flagfile={flagfile}\n--encoder=target_attention\n")
+    with train_flags_of(*arguments, f"--teacher_flagfile={file}"):
         plan = plan_teacher(load_manifest(lists))
     assert plan is not None and plan.config.dropout == 0.1 and plan.config.tower_width == 32 and plan.config.logit_bias
     assert [feature.encoder.name for feature in plan.spec.select(kind="sequence")] == ["target_attention"]
 
 
-def test_a_teacher_that_does_not_fit_or_has_seen_the_validation_lists(beside: Path, lists: Path, tmp_path: Path) -> None:
+def test_a_teacher_that_does_not_fit_or_has_seen_the_validation_lists(beside: Path, bare: Path, tmp_path: Path) -> None:
     base = (f"--output={tmp_path / 'm'}", *MODEL, f"--teacher_run={beside}")
-    text = message(train_job, f"--lists={lists}", "--train_splits=test", "--validation_split=train", *base)
+    text = message(train_job, f"--lists={bare}", "--train_splits=test", "--validation_split=train", *base)
     assert "was trained on 'train', the --validation_split of this run" in text
-    manifest = load_manifest(lists)
-    (tmp_path / "data").symlink_to(lists / "data")
+    manifest = load_manifest(bare)
+    (tmp_path / "data").symlink_to(bare / "data")
     content = manifest.model_dump(mode="json")
     content["splits"]["train"]["files"] = content["splits"]["train"]["files"][:1]
     publish_json(tmp_path / "manifest.json", content)
