@@ -201,8 +201,7 @@ def test_other_lists_stay_as_they_are() -> None:
     assert plain.counts["attribution"] == wide.counts["attribution"] and plain.counts["lists"] == wide.counts["lists"]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_partitions_and_the_order_of_rows_change_nothing(seed: int) -> None:
+def _random_log(seed: int) -> tuple[list[Any], list[Any], list[Any]]:
     rng = np.random.default_rng(seed)
     rows, events, candidates = [], [], []
     for number in range(40):
@@ -214,6 +213,26 @@ def test_partitions_and_the_order_of_rows_change_nothing(seed: int) -> None:
         else:
             rows += feed(f"s{number}", time, items, customer)
         events += [done("click", time + 1, item, customer, search_id=f"s{number}") for item in items if rng.random() < 0.5]
+    return rows, events, candidates
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_what_comes_later_changes_no_byte(seed: int) -> None:
+    """Without all rows from a page's time on, but the page's own, its lists are the same."""
+    rows, events, _ = _random_log(seed)
+    whole = built(rows, events, **FEED).records
+    late = [name for _, name in sorted(whole) if "#" in name][-3:]
+    for page in {name.split("#")[0] for name in late}:
+        time = next(row["time"] for row in rows if row["search_id"] == page)
+        past = [[row for row in part if row["time"] < time or row["search_id"] == page] for part in (rows, events)]
+        found = built(*past, **FEED).records
+        names = [key for key in whole if key[1].startswith(f"{page}#")]
+        assert names and all(found[key] == whole[key] for key in names) and len(past[0]) < len(rows)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_partitions_and_the_order_of_rows_change_nothing(seed: int) -> None:
+    rows, events, candidates = _random_log(seed)
     flags = {"unexposed_per_list": 1, "attribute_elsewhere": True, "query_columns": ("topic",), **FEED}
     whole = built(rows, events, candidates, partitions=1, **flags)
     assert sum("#" in name for _, name in whole.records) > 5

@@ -64,6 +64,8 @@ def _ages(*ages: float, action: int = FIRST_ID) -> ListColumns:
 WRONG: dict[str, tuple[Callable[[], ListColumns], dict[str, int]]] = {
     "nothing": (_drawn, {}),
     "position 0": (lambda: _with("position", 0, 0), {"positions": 1}),
+    "an un-exposed item at the end": (lambda: _with("position", int(_drawn().lengths[0]) - 1, 0), {}),
+    "a negative position": (lambda: _with("position", 0, -1), {"positions": 1}),
     "a position twice": (lambda: _with("position", 1, 1), {"positions": 1}),
     "a label of 2": (lambda: _labelled(2, 5), {"labels": 1}),
     "a label without delay": (lambda: _labelled(1, -1), {"labels": 1}),
@@ -86,6 +88,12 @@ WRONG: dict[str, tuple[Callable[[], ListColumns], dict[str, int]]] = {
 def test_values(name: str) -> None:
     columns, expected = WRONG[name]
     assert _kinds(columns()) == expected
+
+
+def test_un_exposed_items_stand_in_training_lists_only() -> None:
+    columns = _with("position", int(_drawn().lengths[0]) - 1, 0)
+    source, element = dataclasses.replace(SOURCE, times={"test": (T0, T0 + 2 * DAY)}), dataclasses.replace(ELEMENT, split="test")
+    assert {kind: found.count for kind, found in check_values(source, element, columns).items()} == {"positions": 1}
 
 
 def test_a_violation_names_file_record_and_search() -> None:
