@@ -110,7 +110,7 @@ def _of_run(run: Record) -> dict[str, Any]:
     info = run.info
     found: dict[str, Any] = {key: info.get(key) for key in _PLAIN}
     found["seed"] = info.get("flags", {}).get("seed")
-    for part in ("flags", "versions", "machine", "model", "warm_start"):
+    for part in ("flags", "versions", "machine", "model", "warm_start", "teacher"):
         found |= _flat({part: info.get(part) or {}})
     found |= {f"cost.{key}": info[key] for key in sorted(_COSTS & set(info))}
     return found | _flat({"validation": info.get("validation") or {}})
