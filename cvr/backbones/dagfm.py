@@ -24,6 +24,7 @@ class Config:
     depth: int = 3
     interaction: str = "outer"
     readout: str = "sums"
+    layer_norm: bool = True
     token_layers: int = 1
 
     def __post_init__(self) -> None:
@@ -41,11 +42,13 @@ VARIANTS = {
 class Backbone(TokenBackbone):
     """Of the states h^0 .. h^L: `sums` [sum_d h^0; ...; sum_d h^L], which is DAGFM's, or `states` flatten(h^0 + ... + h^L), DeepDAGFM's.
 
-    What follows is the head, in the place of the paper's linear map, or of its network.
+    A layer norm follows, which the paper does not have: products of L + 1 tokens have no bound, and on unusual inputs logits would be so
+    large that float32 could not repeat them to 1e-5. Then comes the head, in the place of the paper's linear map, or of its network.
     """
 
     def __init__(self, config: Config, **kwargs: object) -> None:
         super().__init__(config, [DagInteraction(config.depth, config.interaction, name="block_0")], **kwargs)
+        self._norm = tf.keras.layers.LayerNormalization(name="norm") if config.layer_norm else tf.identity
 
     @property
     def width(self) -> int:
@@ -56,4 +59,4 @@ class Backbone(TokenBackbone):
         """{tokens: `[N, T d]`} -> `[N, T (L + 1)]`, or `[N, T d]` with the readout `states`."""
         states = self.interact(self._tokens(views["tokens"]), training)
         read = tf.reduce_sum(states, axis=3 if self.config.readout == "sums" else 1)
-        return tf.reshape(read, [-1, self.width])
+        return self._norm(tf.reshape(read, [-1, self.width]))
