@@ -46,7 +46,10 @@ class Prepare(beam.DoFn):
     def process(self, element: tuple[int, Iterable[bytes]], log_end: int) -> Iterator[Any]:
         partition, plan = element[0], plan_of(self._settings)
         pieces = list(element[1])
-        cuts = find_cuts(pieces, self._settings.split_rows) if self._may_split and not plan.es3.on else []
+        cuts = find_cuts(pieces, self._settings.split_rows) if self._may_split else []
+        if cuts and plan.es3.on:  # its steps need a customer's rows in one piece
+            yield beam.pvalue.TaggedOutput(COUNTS, {"es3": {"unsplit_customers": len(cuts)}})
+            cuts = []
         if cuts:
             splits, copies = survey(pieces, cuts, plan)
             yield beam.pvalue.TaggedOutput(COUNTS, copies)

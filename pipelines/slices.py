@@ -55,7 +55,7 @@ def find_cuts(pieces: Sequence[bytes], most_rows: int) -> list[Cut]:
     """The customers of a partition that have more than `most_rows` impressions and engagements, and slices of about that many rows."""
     if sum(describe(piece)[1] for piece in pieces) <= most_rows:
         return []
-    tables = [from_bytes(load(piece), ("customer", "time"))[1] for piece in pieces if describe(piece)[0] != SEARCHES]
+    tables = [from_bytes(load(piece), ("customer", "time"))[1] for piece in pieces if describe(piece)[0] in (IMPRESSIONS, ENGAGEMENTS)]
     customers = np.concatenate([column(table, "customer") for table in tables])
     found, counts = np.unique(customers, return_counts=True)
     hot = [int(customer) for customer in found[(counts > most_rows) & (found != PAD)]]

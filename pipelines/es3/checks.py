@@ -60,5 +60,7 @@ def report(counts: Counts) -> Iterator[str]:
         yield f"un-exposed: {_told(found['unexposed'])}"
     for task, told in found.get("attribution", {}).items():
         yield f"elsewhere, task {task}: {_told(told)}"
+    if found.get("unsplit_customers"):
+        yield f"customers with more than --split_rows rows, kept whole: {found['unsplit_customers']:,}"
     if found.get("searchified"):
         yield f"lists of other domains: {_told(found['searchified'])}"

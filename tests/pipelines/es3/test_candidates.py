@@ -10,6 +10,7 @@ import pytest
 
 from cvr.errors import CvrError
 from cvr.transforms import EMPTY, hash_strings
+from pipelines.es3 import checks
 from pipelines.es3.candidates import drawn
 from pipelines.es3.options import EntireSpace
 from tests.pipelines.es3.cases import built, described, feed, had, hashed, search
@@ -113,3 +114,10 @@ def test_partitions_and_the_order_of_rows_change_nothing(seed: int) -> None:
 def test_bad_flags_are_named(flags: dict[str, Any]) -> None:
     with pytest.raises(CvrError, match=f"--{next(iter(flags))}="):
         EntireSpace(**flags)
+
+
+def test_customers_with_many_rows_stay_whole_and_are_counted() -> None:
+    whole, split = (built(ROWS, EVENTS, CANDIDATES, unexposed_per_list=2, split_rows=rows) for rows in (100, 3))
+    assert split.records == whole.records and "unsplit_customers" not in whole.counts["es3"]
+    assert split.counts["es3"]["unsplit_customers"] == 1 and split.counts["partitions"] == {"split_customers": 0}
+    assert any("kept whole: 1" in line for line in checks.report(split.counts))
