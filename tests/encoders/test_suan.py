@@ -69,15 +69,6 @@ def test_padding_of_a_batch_changes_nothing(ranker: Ranker) -> None:
     np.testing.assert_allclose(found[real], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_xla_computes_the_same() -> None:
-    ranker = _ranker(LIGHT)
-    columns = random_columns(ranker.spec, 6, seed=5)
-    padded = batch_of(ranker.spec, columns, Budget(items=len(columns.item) + 40, lists=9))
-    numbers = {name: value for name, value in padded.items() if value.dtype != tf.string}
-    compiled = tf.function(lambda batch: ranker.extraction(batch)[1], jit_compile=True, autograph=False)
-    np.testing.assert_allclose(compiled(numbers), ranker.extraction(numbers)[1], rtol=1e-4, atol=1e-4)
-
-
 def test_every_weight_of_the_encoder_has_a_dense_gradient(ranker: Ranker) -> None:
     """`--table_optimizer` is for tables: what is read as a whole at each step takes the dense optimizer."""
     batch = batch_of(ranker.spec, random_columns(ranker.spec, 20, seed=6))

@@ -52,6 +52,7 @@ class TestStackedAttentionLight(TestStackedAttention):
     """LightSUAN with a clean residual: a window of two and every second older event; a history is shared."""
 
     factors = UnifiedFactors(layers=2, width=4, hidden=2, residual="clean", gate="position", window=2, dilation=2, tile=2)
+    test_savable = None  # the case above saves the same layer
 
 
 CASES = (TestStackedAttention, TestStackedAttentionLight)
@@ -110,14 +111,14 @@ def test_candidates_do_not_see_each_other(case: TestStackedAttention, layer: Sta
     assert moved[1] > 1e-3 and np.delete(moved, 1).max() < 1e-5
 
 
-def test_every_real_event_is_read_and_its_age(case: TestStackedAttention, layer: StackedAttention) -> None:
-    inputs = case.stored("inputs")
-    for place in range(K):
+def test_the_first_and_the_last_event_are_read_and_their_ages(case: TestStackedAttention, layer: StackedAttention) -> None:
+    inputs, before = case.stored("inputs"), _run(case, layer)
+    for place in (0, K - 1):
         events, age = inputs["events"].copy(), inputs["age"].copy()
         events[0, place] += 1.0
         age[0, place] += 50_000.0
         for changed in ({"events": events}, {"age": age}):
-            moved = np.abs(_run(case, layer, **changed) - _run(case, layer)).max(axis=1)
+            moved = np.abs(_run(case, layer, **changed) - before).max(axis=1)
             assert moved[[0, 1, 3]].min() > 1e-4 and moved[[2, 4]].max() == 0.0
 
 
@@ -136,7 +137,7 @@ def test_an_empty_history_and_the_padding_id(case: TestStackedAttention, layer: 
 def test_windows_that_hold_everything_are_dense_attention(layer: StackedAttention, case: TestStackedAttention) -> None:
     tensors = case.arguments(_tensors(case))
     dense = _like(layer, dataclasses.replace(case.factors, window=0, dilation=0), tensors)(*tensors)
-    for window, dilation in ((K + 1, 0), (1, 1), (3, 1), (50, 3)):
+    for window, dilation in ((K + 1, 0), (3, 1)):
         other = _like(layer, dataclasses.replace(case.factors, window=window, dilation=dilation), tensors)
         np.testing.assert_allclose(other(*tensors), dense, rtol=1e-5, atol=1e-5)
     narrow = _like(layer, dataclasses.replace(case.factors, window=1, dilation=0), tensors)(*tensors)
@@ -179,3 +180,11 @@ def test_multiply_adds(layer: StackedAttention, case: TestStackedAttention) -> N
     else:
         assert layer.list_multiply_adds(5) == tokens + attention + 5 * (gate + feed) + keys + profile_keys + 2 * empty
         assert layer.item_multiply_adds(5) == 3 * 4 + 2 * candidate
+
+
+def test_xla_computes_the_same() -> None:
+    """Tiles, blocks and classes have shapes that XLA knows."""
+    case = TestStackedAttentionLight()
+    layer, tensors = case.build(), case.arguments(_tensors(case))
+    compiled = tf.function(lambda *arguments: layer(*arguments), jit_compile=True, autograph=False)
+    np.testing.assert_allclose(compiled(*tensors), layer(*tensors), rtol=1e-4, atol=1e-5)

@@ -19,18 +19,19 @@ def inside(weights: Arrays, name: str) -> Arrays:
 
 
 def read(weights: Arrays, query: np.ndarray, tokens: np.ndarray, heads: int, bias: np.ndarray, match: np.ndarray) -> tuple:
-    """One token's attention, head by head and key by key: its shares `[H, L]` and W_o of what it reads."""
+    """One token's attention, head by head: its shares `[H, L]` and W_o of what it reads."""
     q, width = query @ weights["query/kernel"], len(query) // heads
     keys, values = np.split(tokens @ weights["key_value/kernel"], 2, axis=1)
     found, shares = np.zeros(len(query)), np.zeros((heads, len(tokens)))
     for head in range(heads):
         own = slice(head * width, (head + 1) * width)
-        logits = np.array([q[own] @ key[own] / np.sqrt(width) for key in keys]) + bias
+        logits = keys[:, own] @ q[own] / np.sqrt(width) + bias
         if match.any():
             logits += weights["match_bias"][head] * match
         shares[head] = softmax(logits)
-        for share, value, matched in zip(shares[head], values, match, strict=True):
-            found[own] += share * (value[own] + (weights["match_value"][own] if matched else 0.0))
+        found[own] = shares[head] @ values[:, own]
+        if match.any():
+            found[own] += shares[head][match].sum() * weights["match_value"][own]
     return shares, found @ weights["output/kernel"]
 
 
