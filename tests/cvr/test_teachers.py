@@ -17,6 +17,7 @@ from cvr.checkpoints import TrainingState
 from cvr.manifest import load_manifest, publish_json
 from cvr.runs import load_ranker
 from cvr.teachers import SEED_OFFSET, flags_in, plan_teacher
+from cvr.warm_start import find_base, variables_of
 from tests.cvr.jobs import evaluate_job, message, small_model, train_flags_of, train_job
 from tests.support import random_columns, tiny_spec, write_lists
 
@@ -135,6 +136,9 @@ def test_the_student_alone_is_loaded_and_evaluated(beside: Path, bare: Path, tmp
     assert run.info["checkpoint"].startswith("checkpoints/best/") and ranker.config.backbone_config["cross_width"] == 8
     names = tf.train.load_checkpoint(run.checkpoint).get_variable_to_shape_map()
     assert not any("teacher" in name for name in names)
+    newest = max((beside / "checkpoints").glob("ckpt-*.index"), key=lambda path: path.stat().st_mtime_ns)
+    for base in (str(beside), str(newest)):  # what a warm start takes, also from a checkpoint that has the teacher
+        assert find_base(base).values().keys() == variables_of(ranker).keys()
     assert evaluate_job(f"--run={beside}", f"--lists={bare}", f"--output={tmp_path / 'e'}", "--bootstrap=10") == 0
 
 
