@@ -125,3 +125,10 @@ def test_its_count_is_what_the_profiler_counts(candidates: bool) -> None:
         assert products_of(graph) == 2 * (3 * layer.list_multiply_adds(6) + 7 * layer.item_multiply_adds(6))
     else:
         assert products_of(graph) == 2 * 3 * layer.sequence_multiply_adds(6)
+
+
+def test_xla_computes_the_same() -> None:
+    layer, inputs = TestHistoryDecoderCandidates().build(), TestHistoryDecoderCandidates().stored("inputs")
+    given = [tf.constant(x, tf.float32 if x.dtype.kind == "f" else None) for x in inputs.values()]
+    compiled = tf.function(layer, jit_compile=True, autograph=False)
+    np.testing.assert_allclose(compiled(*given), layer(*given), rtol=1e-4, atol=1e-5)
