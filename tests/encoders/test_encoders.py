@@ -52,14 +52,15 @@ def test_factors_reach_the_layer() -> None:
 def test_every_encoder_adds_its_width_at_its_level(encoder: str) -> None:
     extraction = _extraction(encoder)
     spec = extraction.spec
-    context, items = extraction(batch_of(spec, random_columns(spec, 5)))
-    places = extraction.columns(batch_of(spec, random_columns(spec, 5)))["recent"]
-    assert places[0] == ("item" if encoders.load(spec.features["recent"]).PER_ITEM else "context")
-    assert places[1] == list(range(places[1][0], places[1][-1] + 1)) and places[1][-1] < {"context": context, "item": items}[places[0]].shape[1]
+    batch = batch_of(spec, random_columns(spec, 5))
+    vectors = dict(zip(("context", "item"), extraction(batch), strict=True))
+    level, places = extraction.columns(batch)["recent"]
+    assert level == ("item" if encoders.load(spec.features["recent"]).PER_ITEM else "context")
+    assert places == list(range(places[0], places[-1] + 1)) and places[-1] < vectors[level].shape[1]
 
 
 def test_the_flag_replaces_encoders() -> None:
-    text = with_encoder(tiny_spec_text(), "{name: transformer, layers: 2}")
+    text = with_encoder(LEAN, "{name: transformer, layers: 2}")
     feature = parse_spec(text).features["recent"]
     assert (feature.encoder.name, feature.encoder.factors) == ("transformer", {"layers": 2})
     assert parse_spec(with_encoder(text, "gru")).features["recent"].encoder.name == "gru"
@@ -70,8 +71,5 @@ def test_the_flag_needs_a_sequence_and_yaml() -> None:
     with pytest.raises(CvrError, match="--encoder=gru: the spec has no feature of kind sequence"):
         with_encoder(bare, "gru")
     with pytest.raises(CvrError, match="write a name, or"):
-        with_encoder(tiny_spec_text(), "{name: gru")
+        with_encoder(LEAN, "{name: gru")
 
-
-def tiny_spec_text() -> str:
-    return LEAN

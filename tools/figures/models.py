@@ -147,6 +147,27 @@ def dhen() -> Drawing:
     return d
 
 
+def dagfm() -> Drawing:
+    """The graph of the tokens, as one step of it, and the readout."""
+    d = Drawing(900, 250)
+    first = d.box(10, 98, "ReLU projection\nT d numbers", width=112)
+    layers, tokens = d.box(144, 98, "token\nlayer", width=62), d.box(228, 98, "T tokens e\nof width d", "data", 72)
+    start = d.box(322, 98, "h⁰ = C e\nT × d", width=70)
+    nodes = [d.box(x, y, str(number + 1), "data", 34, 34) for number, (x, y) in enumerate(((454, 63), (454, 143), (540, 103)))]
+    times, state = d.sign(640, 120, "×"), d.box(678, 98, "hᵗ⁺¹\nT × d", "data", 62)
+    readout = d.box(790, 90, "sums over d\nof h⁰ .. hᴸ,\nnormed", "fixed", 100, 60)
+    d.chain(first, layers, tokens, start)
+    d.arrow(start.right, (436, 120))
+    d.arrow(nodes[0].bottom, nodes[1].top)
+    d.arrow(nodes[0].right, (557, 80), nodes[2].top)
+    d.arrow(nodes[1].right, (557, 160), nodes[2].bottom)
+    d.chain(nodes[2], times, state, readout)
+    d.arrow((408, 120), (408, 22), (640, 22), times.top)
+    d.text(560, 206, "a node reads itself and those before it", colour="#475569")
+    d.frame(422, 36, 336, 196, "× depth L")
+    return d
+
+
 def hhsft() -> Drawing:
     """Layers over tokens in the upper row, the experts of domains in the lower ones."""
     d = Drawing(900, 390)
@@ -183,5 +204,5 @@ def hhsft() -> Drawing:
     return d
 
 
-FIGURES = {draw.__name__: draw for draw in (dcnv2, masknet, transformer, rankmixer, wukong, dhen, hhsft)}
+FIGURES = {draw.__name__: draw for draw in (dcnv2, masknet, transformer, rankmixer, wukong, dhen, dagfm, hhsft)}
 """By the backbone's name."""
