@@ -123,24 +123,43 @@ def _cut(sizes: tf.Tensor, budget: Budget, final: tf.Tensor) -> tuple[tf.Tensor,
     return starts[:count], stops[:count]
 
 
+def _share(left: tf.Tensor, chunk: tf.Tensor, starts: tf.Tensor, stops: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first group of `left` and `chunk` one after the other, where `left` has a part in it, and what no group has.
+
+    Only these records are copied; a slice of a tensor is none. All of `left` is in the first group, being what did not fill one.
+    """
+    count = tf.size(left)
+
+    def some() -> tuple[tf.Tensor, tf.Tensor]:
+        head = tf.where(count > 0, stops[0] - count, 0)
+        return tf.concat([left, chunk[:head]], axis=0), chunk[stops[-1] - count :]
+
+    return tf.cond(tf.size(starts) > 0, some, lambda: (tf.zeros([0], tf.string), tf.concat([left, chunk], axis=0)))
+
+
 def pack(dataset: tf.data.Dataset, budget: Budget) -> tf.data.Dataset:
     """Serialized records -> groups of records (string [R]) that each fit the budget; no record is lost or reordered."""
     end_mark = tf.data.Dataset.from_tensors(tf.zeros([0], tf.string))
     chunks = dataset.batch(CHUNK).concatenate(end_mark)
 
     def scan(queue: tuple[tf.Tensor, tf.Tensor], chunk: tf.Tensor) -> tuple[tuple[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]]:
-        waiting = tf.concat([queue[0], chunk], axis=0)
-        sizes = tf.concat([queue[1], records.list_sizes(chunk)], axis=0)
+        left, sizes = queue[0], tf.concat([queue[1], records.list_sizes(chunk)], axis=0)
         fits = tf.debugging.Assert(tf.reduce_all(sizes <= budget.items), ["a list is longer than --batch_items"])
         with tf.control_dependencies([fits]):
             starts, stops = _cut(sizes, budget, final=tf.equal(tf.size(chunk), 0))
         used = tf.reduce_max(tf.concat([[0], stops], axis=0))
-        return (waiting[used:], sizes[used:]), (waiting, starts, stops)
+        first, rest = _share(left, chunk, starts, stops)
+        return (rest, sizes[used:]), (first, chunk, starts - tf.size(left), stops - tf.size(left))
 
-    def cut(waiting: tf.Tensor, starts: tf.Tensor, stops: tf.Tensor) -> tf.data.Dataset:
-        return tf.data.Dataset.from_tensor_slices((starts, stops)).map(_plain(lambda start, stop: waiting[start:stop]))
+    def cut(first: tf.Tensor, chunk: tf.Tensor, starts: tf.Tensor, stops: tf.Tensor) -> tf.data.Dataset:
+        ends = tf.data.Dataset.from_tensor_slices((starts, stops))
+        return tf.data.Dataset.zip((ends, tf.data.Dataset.from_tensors((first, chunk)).repeat()))
 
-    return chunks.scan((tf.zeros([0], tf.string), tf.zeros([0], tf.int64)), _plain(scan)).flat_map(_plain(cut))
+    def group(ends: tuple[tf.Tensor, tf.Tensor], found: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        return tf.cond(ends[0] < 0, lambda: found[0], lambda: found[1][ends[0] : ends[1]])
+
+    empty = tf.zeros([0], tf.string), tf.zeros([0], tf.int64)
+    return chunks.scan(empty, _plain(scan)).flat_map(_plain(cut)).map(_plain(group))
 
 
 class _Rows:

@@ -17,7 +17,8 @@ from cvr.errors import CvrError
 from cvr.schema import FeatureSpec, parse_spec
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Of the manifest and of the records of `cvr.records`: 1 had ids as varints, a key per categorical."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -151,6 +152,11 @@ def parse_manifest(text: str, path: str, formats: Sequence[str] = ("lists",)) ->
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise CvrError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; rebuild the lists with this version") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise CvrError(
+            f"{path}: these lists have format version {manifest.format_version}, and this version of cvr reads {FORMAT_VERSION}; "
+            "build them anew with pipelines.build_lists"
+        )
     if manifest.record_format not in formats:
         wanted = " or ".join(formats)
         raise CvrError(

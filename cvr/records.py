@@ -1,16 +1,18 @@
 """The list record: one `tf.train.Example` per search list, and the only code that knows its keys.
 
-Keys of a list of n items, T tasks (all numbers list-major, item by item):
+Keys of a list of n items, T tasks (all values list-major, item by item; words are raw little-endian bytes, 8 or 4 to a word):
 
-    spec         int64 [1]    the spec's fingerprint
-    search_id    bytes [1]    time  int64 [1]  ms since the epoch, UTC
-    item         int64 [n]    hashed item ids, in display order       position    int64 [n]  1-based
-    labels       int64 [n*T]  0 or 1                                  delay       int64 [n*T]  1 + ms to the engagement, 0 without one
-    popularity   float [n]    engagements of the item so far (a baseline, not a feature)
-    context_num  float [Cn]   item_num  float [n*In]                  numericals in spec order; NaN missing, -inf unseen
-    c/<name>     int64 [1] or [n]                                     categorical: full hash or reserved id
-    r/<name>     int64, r/<name>/n int64 [n] (item level only)        bags of ids and their row lengths
-    s/<name>/item, s/<name>/action  int64 [k], s/<name>/age float [k] history, most recent first; age in seconds
+    spec         int64 [1]      the fingerprint of the spec and of this format
+    search_id    bytes [1]      time  int64 [1]  ms since the epoch, UTC
+    item         words8 [n]     hashed item ids, in display order      position  int64 [n]  1-based
+    labels       int64 [n*T]    0 or 1                                 delay     int64 [n*T]  1 + ms to the engagement, 0 without one
+    popularity   float [n]      engagements of the item so far (a baseline, not a feature)
+    context_num  float [Cn]     item_num  float [n*In]                 numericals in spec order; NaN missing, -inf unseen
+    context_cat  words8 [Cc]    item_cat  words8 [n*Ic]                categoricals in spec order: full hash or reserved id
+    r/<name>     words4 (text) or words8, r/<name>/n int64 [n] (item level only)   bags of ids and their row lengths
+    s/<name>/item words8 [k], s/<name>/action int64 [k], s/<name>/age float [k]    history, most recent first; age in seconds
+
+Ids are words because a varint of a hash takes more bytes and some five times as long to read.
 """
 
 from __future__ import annotations
@@ -24,9 +26,12 @@ import pyarrow as pa
 import tensorflow as tf
 
 from cvr.schema import FeatureSpec
-from cvr.wire import ExampleWriter, bag_payloads, segment_sums, taken_bags
+from cvr.wire import ExampleWriter, binary, segment_sums, taken_bags, words
 
 Tensors = dict[str, tf.Tensor]
+
+RECORD_FORMAT = 2
+"""Of the keys above; part of the fingerprint in a record, so that one of another version is refused."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Layout:
     context_ragged: tuple[str, ...]
     item_ragged: tuple[str, ...]
     sequences: tuple[str, ...]
+    texts: frozenset[str]
     fingerprint: int
 
     @classmethod
@@ -60,8 +66,13 @@ class Layout:
             context_ragged=names("context", ("text", "categorical"), ragged=True),
             item_ragged=names("item", ("text", "categorical"), ragged=True),
             sequences=names("context", ("sequence",)),
-            fingerprint=int(spec.fingerprint, 16) >> 1,
+            texts=frozenset(f.name for f in spec.select(kind="text", stored=True)),
+            fingerprint=(int(spec.fingerprint, 16) >> 1) ^ RECORD_FORMAT,
         )
+
+    def word(self, bag: str) -> int:
+        """Bytes of an id in a bag: n-grams have 31 bits and a little more, hashes 63."""
+        return 4 if bag in self.texts else 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +82,15 @@ class Bag:
     values: np.ndarray
     lengths: np.ndarray
 
+    def payloads(self, word: int) -> pa.Array:
+        """The ids of each row as they stand in a record, in words of so many bytes; large_binary [rows]."""
+        if word not in self._payloads:
+            self._payloads[word] = binary(words(self.values, word), word * self.lengths)
+        return self._payloads[word]
+
     @functools.cached_property
-    def payloads(self) -> pa.Array:
-        """The ids of each row as they stand in a record, large_binary [rows]."""
-        return bag_payloads(self.values, self.lengths)
+    def _payloads(self) -> dict[int, pa.Array]:
+        return {}
 
     def firsts(self, default: int) -> np.ndarray:
         """The first id of each row, `default` for an empty one; int64 [rows]."""
@@ -179,29 +195,31 @@ def encode(spec: FeatureSpec, columns: ListColumns) -> list[bytes]:
     writer.int64("spec", np.full(rows, layout.fingerprint), one)
     writer.bytes_("search_id", [s.encode() if isinstance(s, str) else bytes(s) for s in columns.search_id])
     writer.int64("time", columns.time, one)
-    writer.int64("item", columns.item, sizes)
+    writer.words("item", words(columns.item, 8), 8 * sizes)
     writer.int64("position", columns.position, sizes)
     writer.int64("labels", columns.labels, sizes * tasks)
     writer.int64("delay", columns.delay + 1, sizes * tasks)
     writer.float32("popularity", columns.popularity, sizes)
     writer.float32("context_num", columns.context_num, one * len(layout.context_num))
     writer.float32("item_num", columns.item_num, sizes * len(layout.item_num))
-    for name in layout.context_cat + layout.item_cat:
-        writer.int64(f"c/{name}", columns.cat[name], sizes if name in layout.item_cat else one)
+    for key, names, pieces in (("context_cat", layout.context_cat, one), ("item_cat", layout.item_cat, sizes)):
+        ids = np.stack([columns.cat[name] for name in names], axis=1) if names else np.zeros(0, np.int64)
+        writer.words(key, words(ids, 8), 8 * len(names) * pieces)
     for name in layout.context_ragged + layout.item_ragged:
-        bag, of_items = columns.bags[name], name in layout.item_ragged
-        pieces = sizes if of_items else one
+        bag, of_items, word = columns.bags[name], name in layout.item_ragged, layout.word(name)
         if isinstance(bag, CodedBag):
-            writer.varints(f"r/{name}", *taken_bags(bag.distinct.payloads, bag.codes), pieces)
+            payload, counts = taken_bags(bag.distinct.payloads(word), bag.codes)
         else:
-            writer.int64(f"r/{name}", bag.values, segment_sums(bag.lengths, pieces))
+            payload, counts = words(bag.values, word), word * bag.lengths
+        writer.words(f"r/{name}", payload, segment_sums(counts, sizes if of_items else one))
         if of_items:
             writer.int64(f"r/{name}/n", bag.lengths, sizes)
     for name in layout.sequences:
         sequence = columns.sequences[name]
-        for part in ("item", "action"):
-            writer.int64(f"s/{name}/{part}", getattr(sequence, part), sequence.lengths.astype(np.int64))
-        writer.float32(f"s/{name}/age", sequence.age, sequence.lengths.astype(np.int64))
+        lengths = sequence.lengths.astype(np.int64)
+        writer.words(f"s/{name}/item", words(sequence.item, 8), 8 * lengths)
+        writer.int64(f"s/{name}/action", sequence.action, lengths)
+        writer.float32(f"s/{name}/age", sequence.age, lengths)
     return writer.finish().to_pylist()
 
 
@@ -238,25 +256,26 @@ def parse(spec: FeatureSpec, serialized: tf.Tensor) -> Tensors:
     layout = Layout.of(spec)
     ragged_int = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64)
     ragged_float = tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
+    word = tf.io.FixedLenFeature([], tf.string, default_value="")
     features: dict[str, object] = {
         "spec": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         "search_id": tf.io.FixedLenFeature([], tf.string, default_value=""),
         "time": tf.io.FixedLenFeature([], tf.int64, default_value=0),
-        **{key: ragged_int for key in ("item", "position", "labels", "delay")},
-        **{key: ragged_float for key in ("popularity", "context_num", "item_num")},
-        **{f"c/{name}": ragged_int for name in layout.context_cat + layout.item_cat},
-        **{f"r/{name}": ragged_int for name in layout.context_ragged + layout.item_ragged},
+        **dict.fromkeys(("position", "labels", "delay"), ragged_int),
+        **dict.fromkeys(("popularity", "context_num", "item_num"), ragged_float),
+        **dict.fromkeys(("item", "context_cat", "item_cat"), word),
+        **{f"r/{name}": word for name in layout.context_ragged + layout.item_ragged},
         **{f"r/{name}/n": ragged_int for name in layout.item_ragged},
     }
     for name in layout.sequences:
-        features |= {f"s/{name}/item": ragged_int, f"s/{name}/action": ragged_int, f"s/{name}/age": ragged_float}
+        features |= _history_keys(name)
     raw = tf.io.parse_example(serialized, features)
     with tf.control_dependencies([_same_spec(layout, raw["spec"])]):
         return _columns_of(layout, raw)
 
 
 def _same_spec(layout: Layout, found: tf.Tensor) -> tf.Operation | None:
-    message = "a record was built with another feature spec than the one given; rebuild the lists or use the spec in their manifest"
+    message = "a record was built with another feature spec than the one given, or by another version; rebuild the lists or use their spec"
     return tf.debugging.assert_equal(tf.reduce_all(tf.equal(found, tf.constant(layout.fingerprint, tf.int64))), True, message)
 
 
@@ -265,24 +284,37 @@ def parse_histories(spec: FeatureSpec, name: str, serialized: tf.Tensor) -> Tens
 
     Gives `time`, `lengths` int64 [R], `item`, `action` int64 [S], `age` float32 [S]. Raises InvalidArgumentError as `parse` does.
     """
-    whole, number = tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64), tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64)
-    keys = {"item": whole, "action": whole, "age": number}
     features = {
         "spec": tf.io.FixedLenFeature([], tf.int64, default_value=-1),
         "time": tf.io.FixedLenFeature([], tf.int64, default_value=0),
-        **{f"s/{name}/{part}": kind for part, kind in keys.items()},
+        **_history_keys(name),
     }
     raw = tf.io.parse_example(serialized, features)
     with tf.control_dependencies([_same_spec(Layout.of(spec), raw["spec"])]):
-        lengths, time = raw[f"s/{name}/item"].row_lengths(), tf.identity(raw["time"])
-    return {"time": time, "lengths": lengths, **{part: raw[f"s/{name}/{part}"].flat_values for part in keys}}
+        return {"time": tf.identity(raw["time"]), **_history_of(name, raw)}
+
+
+def _history_keys(name: str) -> dict[str, object]:
+    """Of a sequence, as `tf.io.parse_example` takes them."""
+    return {
+        f"s/{name}/item": tf.io.FixedLenFeature([], tf.string, default_value=""),
+        f"s/{name}/action": tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int64),
+        f"s/{name}/age": tf.io.RaggedFeature(tf.float32, row_splits_dtype=tf.int64),
+    }
+
+
+def _history_of(name: str, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> Tensors:
+    """A sequence's parsed keys by part; the reshapes fail where its parts do not fit together."""
+    item = _ids_of(raw[f"s/{name}/item"], 8)
+    others = {part: tf.reshape(raw[f"s/{name}/{part}"].flat_values, tf.shape(item)) for part in ("action", "age")}
+    return {"item": item, **others, "lengths": _word_counts(raw[f"s/{name}/item"], 8)}
 
 
 def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> Tensors:
     """Parsed keys by the names of columns; the reshapes fail where the parts of a record do not fit together."""
     tasks = len(layout.tasks)
-    out: Tensors = {"search_id": tf.identity(raw["search_id"]), "time": raw["time"], "list_size": raw["item"].row_lengths()}
-    out["item"] = raw["item"].flat_values
+    out: Tensors = {"search_id": tf.identity(raw["search_id"]), "time": raw["time"], "list_size": raw["position"].row_lengths()}
+    out["item"] = _ids_of(raw["item"], 8)
     items, lists = tf.shape(out["item"]), tf.shape(out["time"])
     shapes = {columns: tf.concat([items, [columns]], axis=0) for columns in {tasks, len(layout.item_num)}}
     for key in ("position", "popularity"):
@@ -291,18 +323,30 @@ def _columns_of(layout: Layout, raw: dict[str, tf.Tensor | tf.RaggedTensor]) -> 
     out["delay"] = tf.reshape(raw["delay"].flat_values, shapes[tasks]) - 1
     out["context_num"] = tf.reshape(raw["context_num"].flat_values, tf.concat([lists, [len(layout.context_num)]], axis=0))
     out["item_num"] = tf.reshape(raw["item_num"].flat_values, shapes[len(layout.item_num)])
-    for name in layout.context_cat + layout.item_cat:
-        out[f"cat/{name}"] = tf.reshape(raw[f"c/{name}"].flat_values, items if name in layout.item_cat else lists)
+    for key, names, rows in (("context_cat", layout.context_cat, lists), ("item_cat", layout.item_cat, items)):
+        if names:
+            columns = tf.reshape(_ids_of(raw[key], 8), tf.concat([rows, [len(names)]], axis=0))
+            out |= {f"cat/{name}": column for name, column in zip(names, tf.unstack(columns, axis=1), strict=True)}
     for name in layout.context_ragged + layout.item_ragged:
-        bag = raw[f"r/{name}"]
-        out[f"ragged/{name}/values"] = bag.flat_values
-        out[f"ragged/{name}/lengths"] = raw[f"r/{name}/n"].flat_values if name in layout.item_ragged else bag.row_lengths()
+        bag, word = raw[f"r/{name}"], layout.word(name)
+        out[f"ragged/{name}/values"] = _ids_of(bag, word)
+        out[f"ragged/{name}/lengths"] = raw[f"r/{name}/n"].flat_values if name in layout.item_ragged else _word_counts(bag, word)
     for name in layout.sequences:
-        events = raw[f"s/{name}/item"]
-        for part in ("item", "action", "age"):
-            out[f"seq/{name}/{part}"] = tf.reshape(raw[f"s/{name}/{part}"].flat_values, tf.shape(events.flat_values))
-        out[f"seq/{name}/lengths"] = events.row_lengths()
+        out |= {f"seq/{name}/{part}": values for part, values in _history_of(name, raw).items()}
     return out
+
+
+def _ids_of(raw: tf.Tensor, word: int) -> tf.Tensor:
+    """The words of all records, one record after the other: string `[R]` -> int64 `[M]`."""
+    joined = tf.strings.reduce_join(raw)
+    if word == 8:
+        return tf.io.decode_raw(joined, tf.int64)
+    return tf.cast(tf.bitcast(tf.io.decode_raw(joined, tf.int32), tf.uint32), tf.int64)
+
+
+def _word_counts(raw: tf.Tensor, word: int) -> tf.Tensor:
+    """Words per record, int64 `[R]`."""
+    return tf.cast(tf.strings.length(raw), tf.int64) // word
 
 
 def list_sizes(serialized: tf.Tensor) -> tf.Tensor:

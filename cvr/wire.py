@@ -87,14 +87,16 @@ def segment_sums(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return sums[ends] - sums[ends - lengths]
 
 
-def bag_payloads(values: np.ndarray, lengths: np.ndarray) -> pa.Array:
-    """The varints of each bag as one binary, large_binary [bags]."""
-    payload, counts = varints(values)
-    return binary(payload, segment_sums(counts, lengths))
+def words(values: np.ndarray, word: int) -> np.ndarray:
+    """Ids as raw little-endian words of 8 or 4 bytes, uint8 [word * N]. Raises ValueError where one does not fit into 4."""
+    flat = np.ravel(values)
+    if word == 4 and len(flat) and (int(flat.min()) < 0 or int(flat.max()) >= 2**32):
+        raise ValueError(f"an n-gram id is from 0 to 2^32 - 1, not {int(flat.min())} .. {int(flat.max())}")
+    return np.ascontiguousarray(flat, f"<u{word}" if word == 4 else "<i8").view(np.uint8)
 
 
 def taken_bags(payloads: pa.Array, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The varints of bag codes[0], codes[1], ..., as (bytes uint8 [total], bytes per bag int64 [R])."""
+    """The payloads of bag codes[0], codes[1], ..., as (bytes uint8 [total], bytes per bag int64 [R])."""
     taken = payloads.take(pa.array(codes))
     offsets = np.frombuffer(taken.buffers()[1], np.int64)[taken.offset : taken.offset + len(taken) + 1]
     whole = np.frombuffer(taken.buffers()[2] or b"", np.uint8)
@@ -129,12 +131,13 @@ class ExampleWriter:
 
     def int64(self, key: str, values: np.ndarray, lengths: np.ndarray) -> None:
         """An int64 list; `lengths` [R] cut the values into those of each Example."""
-        self.varints(key, *varints(np.ravel(values)), lengths)
+        payload, counts = varints(np.ravel(values))
+        sizes = segment_sums(counts, lengths)
+        self._add(key, b"\x1a", binary(payload, sizes), sizes)
 
-    def varints(self, key: str, payload: np.ndarray, sizes: np.ndarray, lengths: np.ndarray) -> None:
-        """An int64 list whose varints are there already: `sizes` are bytes per piece, `lengths` [R] pieces per Example."""
-        whole = segment_sums(sizes, lengths)
-        self._add(key, b"\x1a", binary(payload, whole), whole)
+    def words(self, key: str, payload: np.ndarray, sizes: np.ndarray) -> None:
+        """A bytes list of one value, the raw words of an Example; `sizes` [R] cut the payload into those of each Example."""
+        self._add(key, b"\x0a", binary(payload, sizes), sizes)
 
     def float32(self, key: str, values: np.ndarray, lengths: np.ndarray) -> None:
         """A float list."""

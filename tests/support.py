@@ -68,9 +68,9 @@ class _Source:
     def __init__(self, seed: int) -> None:
         self.random = np.random.default_rng(seed)
 
-    def ids(self, count: int) -> np.ndarray:
+    def ids(self, count: int, top: int = 2**62) -> np.ndarray:
         reserved = self.random.integers(transforms.UNSEEN, transforms.FIRST_ID - 1, count)
-        return np.where(self.random.random(count) < 0.1, reserved, self.random.integers(4, 2**62, count))
+        return np.where(self.random.random(count) < 0.1, reserved, self.random.integers(4, top, count))
 
     def numbers(self, rows: int, columns: int) -> np.ndarray:
         values = np.round(self.random.lognormal(1.0, 1.0, (rows, columns)), 1)
@@ -79,9 +79,9 @@ class _Source:
             np.float32
         )
 
-    def bag(self, rows: int) -> records.Bag:
+    def bag(self, rows: int, top: int) -> records.Bag:
         counts = self.random.integers(1, 5, rows)
-        return records.Bag(self.ids(int(counts.sum())), counts)
+        return records.Bag(self.ids(int(counts.sum()), top), counts)
 
     def history(self, items: Sequence[np.ndarray], length: int, events: int) -> records.Histories:
         """Per list up to `length` events, about half of them on items of the list, some histories empty and one in ten unseen."""
@@ -128,7 +128,7 @@ def random_columns(spec: FeatureSpec, lists: int, seed: int = 0, longest: int = 
         context_num=source.numbers(lists, len(layout.context_num)),
         item_num=source.numbers(total, len(layout.item_num)),
         cat={f.name: source.ids(rows[f.level]) for f in spec.select(kind="categorical", stored=True) if not f.ragged},
-        bags={f.name: source.bag(rows[f.level]) for f in spec.select(stored=True) if f.ragged},
+        bags={f.name: source.bag(rows[f.level], 2**31 if f.kind == "text" else 2**62) for f in spec.select(stored=True) if f.ragged},
         sequences=histories,
     )
 

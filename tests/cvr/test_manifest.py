@@ -49,6 +49,12 @@ def test_moments_count_missing_and_unseen_apart() -> None:
     assert (found.count, found.missing, found.unseen) == (1, 1, 2)
 
 
+def test_lists_of_an_older_format(tmp_path: Path) -> None:
+    publish_json(tmp_path / "manifest.json", _manifest(train=Split(lists=3)).model_copy(update={"format_version": 1}))
+    with pytest.raises(CvrError, match="these lists have format version 1, and this version of cvr reads 2; build them anew"):
+        load_manifest(tmp_path)
+
+
 def test_a_manifest_survives_its_file(tmp_path: Path) -> None:
     manifest = _manifest(
         train=Split(files=[_file("x")], lists=1, items=2, statistics={"price": moments(np.array([1.0]))})

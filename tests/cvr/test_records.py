@@ -49,7 +49,9 @@ def test_protobuf_reads_the_same_as_it_would_write() -> None:
         example = tf.train.Example.FromString(record)
         feature = example.features.feature
         part = slice(rows[index], rows[index] + columns.lengths[index])
-        assert list(feature["item"].int64_list.value) == columns.item[part].tolist()
+        assert np.frombuffer(feature["item"].bytes_list.value[0], "<i8").tolist() == columns.item[part].tolist()
+        assert np.frombuffer(feature["item_cat"].bytes_list.value[0], "<i8").tolist() == columns.cat["item"][part].tolist()
+        assert np.frombuffer(feature["context_cat"].bytes_list.value[0], "<i8").tolist() == [columns.cat["device"][index]]
         assert list(feature["labels"].int64_list.value) == columns.labels[part].ravel().tolist()
         assert list(feature["delay"].int64_list.value) == (columns.delay[part].ravel() + 1).tolist()
         np.testing.assert_array_equal(

@@ -76,11 +76,12 @@ def test_numerical(transform: str, level: str) -> None:
 
 @pytest.mark.parametrize("table", sorted(TABLES))
 def test_categorical_text_and_bags(table: str) -> None:
-    bag = records.Bag(IDS, np.ones(4, np.int64))
+    one = np.ones(4, np.int64)
+    ngrams = np.where(IDS < transforms.FIRST_ID, IDS, IDS % 2**31)
     for kind, changes in (
         ("categorical, from: impression.it", {"cat": IDS}),
-        ("text, from: impression.it", {"bags": bag}),
-        ('categorical, from: impression.it, separator: "|"', {"bags": bag}),
+        ("text, from: impression.it", {"bags": records.Bag(ngrams, one)}),
+        ('categorical, from: impression.it, separator: "|"', {"bags": records.Bag(IDS, one)}),
     ):
         _assert_apart(_inputs(f"  it: {{kind: {kind}, level: item, embedding: {TABLES[table]}}}\n", **changes))
 

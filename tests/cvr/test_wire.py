@@ -78,8 +78,9 @@ BAGS = st.lists(st.lists(SHORT | LONG, max_size=4), max_size=6)
 def test_bags_that_occur_many_times(bags: list[list[int]], data: st.DataObject) -> None:
     codes = data.draw(st.lists(st.integers(0, len(bags) - 1), max_size=12)) if bags else []
     values = np.array([value for bag in bags for value in bag], np.int64)
-    payloads = wire.bag_payloads(values, np.array([len(bag) for bag in bags], np.int64))
-    encoded = [b"".join(_plain(value) for value in bag) for bag in bags]
+    lengths = np.array([len(bag) for bag in bags], np.int64)
+    payloads = wire.binary(wire.words(values, 8), 8 * lengths)
+    encoded = [b"".join(value.to_bytes(8, "little", signed=True) for value in bag) for bag in bags]
     assert payloads.to_pylist() == encoded
     payload, sizes = wire.taken_bags(payloads, np.array(codes, np.int64))
     assert payload.tobytes() == b"".join(encoded[code] for code in codes)
@@ -88,6 +89,15 @@ def test_bags_that_occur_many_times(bags: list[list[int]], data: st.DataObject) 
     part = [code for code in codes if code >= half]
     payload, _ = wire.taken_bags(payloads.slice(half), np.array(part, np.int64) - half)
     assert payload.tobytes() == b"".join(encoded[code] for code in part)
+
+
+def test_words_of_four_bytes() -> None:
+    values = np.array([0, 1, 258, 2**31 + 3, 2**32 - 1])
+    assert wire.words(values, 4).tobytes() == b"".join(int(value).to_bytes(4, "little") for value in values)
+    assert wire.words(values[:0], 4).tobytes() == b""
+    for wrong in (-1, 2**32):
+        with pytest.raises(ValueError, match=f"an n-gram id is from 0 to 2\\^32 - 1, not {wrong}"):
+            wire.words(np.array([wrong]), 4)
 
 
 def test_segment_sums() -> None:
@@ -113,7 +123,7 @@ def test_examples_with_keys_of_any_length(length: int) -> None:
 def _coded(random: np.random.Generator, rows: int, empty: bool) -> CodedBag:
     lengths = random.integers(0 if empty else 1, 4, 7)
     lengths[0] = 0 if empty else 1
-    distinct = Bag(random.integers(0, 2**62, int(lengths.sum())) >> random.integers(0, 62, int(lengths.sum())), lengths)
+    distinct = Bag(random.integers(0, 2**31, int(lengths.sum())) >> random.integers(0, 31, int(lengths.sum())), lengths)
     return CodedBag(distinct, random.integers(0, 7, rows))
 
 
