@@ -1,4 +1,4 @@
-"""The comparisons of the parity gate. Each gives the largest absolute difference over the logits of all tasks."""
+"""The comparisons of the parity gate. Each gives the largest difference, relative above 1, over the logits of all tasks."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from export.lists import permuted
 from export.preprocess import encode_request
 from export.probabilities import PREFIX
 from export.request import Search, to_arrays
+from export.selfcheck import difference
 from export.servable import DEFAULT_SIGNATURE, Servable
 from export.signatures import EXAMPLES, LIST_SIZE, ServedRanker
 
@@ -35,13 +36,13 @@ class Difference:
 
     name: str
     meaning: str
-    max_abs_diff: float
+    largest_difference: float
     logits: int
     limit: float = float("inf")
 
     def passes(self, tolerance: float) -> bool:
         """Whether the difference is within the tolerance of all checks and the check's own."""
-        return self.max_abs_diff <= min(tolerance, self.limit)
+        return self.largest_difference <= min(tolerance, self.limit)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +167,7 @@ def _differ(name: str, meaning: str, left: Sequence[np.ndarray], right: Sequence
     if a.shape != b.shape:
         raise AssertionError(f"{name}: {a.shape} logits against {b.shape}")
     finite = bool(np.isfinite(a).all() and np.isfinite(b).all())
-    return Difference(name, meaning, float(np.abs(a - b).max()) if finite else float("inf"), a.size)
+    return Difference(name, meaning, difference(a, b) if finite else float("inf"), a.size)
 
 
 def _dtype(values: np.ndarray) -> tf.DType:
@@ -175,10 +176,10 @@ def _dtype(values: np.ndarray) -> tf.DType:
 
 def report(differences: Sequence[Difference], tolerance: float) -> dict[str, Any]:
     """The content of parity.json: each check's largest difference, the largest of all, and whether it passes."""
-    largest = max(entry.max_abs_diff for entry in differences)
-    checks = {entry.name: {"max_abs_diff": entry.max_abs_diff, "logits": entry.logits} for entry in differences}
+    largest = max(entry.largest_difference for entry in differences)
+    checks = {entry.name: {"largest_difference": entry.largest_difference, "logits": entry.logits} for entry in differences}
     passed = all(entry.passes(tolerance) for entry in differences)
-    return {"max_abs_diff": largest, "tolerance": tolerance, "passed": passed, "checks": checks}
+    return {"largest_difference": largest, "tolerance": tolerance, "passed": passed, "checks": checks}
 
 
 def table(differences: Sequence[Difference], tolerance: float) -> str:
@@ -186,6 +187,6 @@ def table(differences: Sequence[Difference], tolerance: float) -> str:
     width = max(len(entry.meaning) for entry in differences)
     verdicts = ["ok  " if entry.passes(tolerance) else "FAIL" for entry in differences]
     return "\n".join(
-        f"{verdict}  {entry.meaning:<{width}}  {entry.max_abs_diff:9.2e}  {entry.logits} logits"
+        f"{verdict}  {entry.meaning:<{width}}  {entry.largest_difference:9.2e}  {entry.logits} logits"
         for verdict, entry in zip(verdicts, differences, strict=True)
     )

@@ -83,7 +83,7 @@ def summary(found: Sequence[Replayed], groups: Sequence[Group], tolerance: float
         "requests": len(found),
         "differing": len(differing),
         "tolerance": tolerance,
-        "max_abs_diff": _finite(worst[0].largest),
+        "largest_difference": _finite(worst[0].largest),
         "by_request": [
             {"record": entry.number, "refused": entry.refused or None, "gaps": {n: _finite(g) for n, g in entry.gaps.items()}}
             for entry in differing

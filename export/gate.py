@@ -20,7 +20,7 @@ from export.services import Models
 from export.storage import Storage
 
 TOLERANCE = 1e-5
-"""Largest absolute difference of a logit, where nothing was rounded."""
+"""Largest difference, relative above 1, of a logit, where nothing was rounded."""
 _WITH_CHECKPOINT = {"saved_model", "grpc", "raw_requests"}
 
 
@@ -64,7 +64,7 @@ class Gate:
         result = report(found, self.tolerance)
         print(table(found, self.tolerance), flush=True)
         if not result["passed"]:
-            failed = ", ".join(f"{entry.name} {entry.max_abs_diff:.2e}" for entry in found if not entry.passes(self.tolerance))
+            failed = ", ".join(f"{entry.name} {entry.largest_difference:.2e}" for entry in found if not entry.passes(self.tolerance))
             raise CvrError(f"parity failed, so nothing was published: {failed}; tolerance {self.tolerance:.0e}")
         return {**result, "lists": len(self.lists), "requests": self.num_requests}
 

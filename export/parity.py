@@ -40,7 +40,7 @@ def define_flags() -> None:
     flags.DEFINE_string("split", "test", "Split whose first lists are compared.")
     flags.DEFINE_integer("num_lists", 64, "How many lists.", lower_bound=1)
     flags.DEFINE_integer("num_requests", 16, "How many made-up raw requests.", lower_bound=1)
-    tolerance = "Largest absolute difference of a logit that passes; 1e-5, or what the export of rounded weights stated."
+    tolerance = "Largest difference, relative above 1, of a logit that passes; 1e-5, or what the export of rounded weights stated."
     flags.DEFINE_float("tolerance", None, tolerance, lower_bound=0.0)
     flags.DEFINE_string("target", None, "host:port of a running server; a local one is started otherwise.")
     flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
     publish_json(output, {**context, **result})
     print(table(differences, tolerance))
     rounded = "" if storage.exact else f" (tables stored as {storage.tables}, weights as {storage.weights})"
-    print(f"largest difference {result['max_abs_diff']:.2e}, tolerance {tolerance:.0e}{rounded}; written to {output}")
+    print(f"largest difference {result['largest_difference']:.2e}, tolerance {tolerance:.0e}{rounded}; written to {output}")
     return 0 if result["passed"] else 1
 
 

@@ -38,7 +38,7 @@ def define_flags() -> None:
     flags.DEFINE_string("export", None, "Base folder of versions, or the version folder that answered.")
     flags.DEFINE_string("target", None, "host:port of a server to ask instead.")
     flags.DEFINE_string("model_name", "cvr", "The model's name on the server.")
-    flags.DEFINE_float("tolerance", TOLERANCE, "Largest absolute difference of an output that passes.", lower_bound=0.0)
+    flags.DEFINE_float("tolerance", TOLERANCE, "Largest difference, relative above 1, of an output that passes.", lower_bound=0.0)
     flags.DEFINE_string("output", None, "JSON file for the report.")
 
 

@@ -57,7 +57,7 @@ def _define_gate_flags() -> None:
     flags.DEFINE_string("split", "validation", "Split of --lists.")
     flags.DEFINE_integer("num_lists", 64, "How many of its lists the gate compares.", lower_bound=1)
     flags.DEFINE_integer("num_requests", 16, "How many made-up raw requests the gate compares.", lower_bound=1)
-    tolerance = "Largest absolute difference of a logit that passes: 1e-5, and to be stated where weights are rounded."
+    tolerance = "Largest difference, relative above 1, of a logit that passes: 1e-5, and to be stated where weights are rounded."
     flags.DEFINE_float("tolerance", None, tolerance, lower_bound=0.0)
     flags.DEFINE_bool("skip_parity", False, "Publishes without the parity gate; model.json says so.")
 

@@ -19,7 +19,7 @@ from export.prediction_log import LogWriter, read_log
 from export.servable import DEFAULT_SIGNATURE, Servable, graph_message
 
 TOLERANCE = 1e-4
-"""Largest absolute difference of an output in float32: ten times the parity gate's, because other processors add in another order."""
+"""Largest difference, relative above 1, of an output in float32: ten times the parity gate's: other processors add otherwise."""
 
 
 def write_expected(path: Path, servable: Servable, requests: Sequence[predict_pb2.PredictRequest]) -> None:
@@ -75,11 +75,15 @@ def _gaps(
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
-    """Largest absolute difference; infinite for another shape, unequal integers or text, or a number that is finite on one side only."""
+    """Largest |found - expected| / max(1, |expected|); infinite for another shape, unequal integers or text, or a number that is finite on
+    one side only.
+
+    Relative above 1, since a float32 of some thousands is 5e-4 from the next one.
+    """
     if found.shape != expected.shape:
         return float("inf")
     if expected.dtype.kind != "f":
         return 0.0 if (found == expected).all() else float("inf")
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     left, right = (np.where(same, 0.0, values.astype(np.float64)) for values in (found, expected))
-    return float(np.nan_to_num(np.abs(left - right), nan=np.inf, posinf=np.inf).max(initial=0.0))
+    return float(np.nan_to_num(np.abs(left - right) / np.maximum(1.0, np.abs(right)), nan=np.inf, posinf=np.inf).max(initial=0.0))

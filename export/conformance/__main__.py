@@ -42,7 +42,7 @@ def define_flags() -> None:
     flags.DEFINE_string("lists", None, "Folder of list records of the model's feature spec.")
     flags.DEFINE_string("split", "test", "Split of --lists whose first lists are sent.")
     flags.DEFINE_integer("num_lists", 32, "How many lists.", lower_bound=1, upper_bound=1_000)
-    flags.DEFINE_float("tolerance", 1e-5, "Largest absolute difference of two scores that counts as equal.", lower_bound=0.0)
+    flags.DEFINE_float("tolerance", 1e-5, "Largest difference, relative above 1, of two scores that counts as equal.", lower_bound=0.0)
     flags.DEFINE_float("timeout_seconds", 30.0, "Deadline of a call.", lower_bound=0.1)
     flags.DEFINE_float("max_seconds", 600.0, "Checks that start later fail.", lower_bound=1.0)
     flags.DEFINE_string("json", None, "Also writes the results to this file.")

@@ -67,7 +67,7 @@ class Target:
         labels: Mapping[str, int] | None = None,
         reference: Reference = Reference(),  # noqa: B008 - frozen
     ) -> None:
-        """`timeout` in seconds per call; `tolerance` is the largest absolute difference of two scores that counts as equal."""
+        """`timeout` in seconds per call; `tolerance` is the largest difference, relative above 1, of two scores that counts as equal."""
         self.address, self.name, self.timeout, self.tolerance = address, model_name, timeout, tolerance
         self.labels, self.reference = dict(labels or {}), reference
         self.channel = connection.channel(address)

@@ -26,14 +26,14 @@ def test_everything_gives_the_same_scores(subject: Subject, exported: Exported) 
     searches = [example_search(exported.run.spec, items=1 + 2 * seed, seed=seed, gaps=0.1) for seed in range(8)]
     differences = compare_all(subject, exported.records, searches)
     assert [entry.name for entry in differences] == CHECKS
-    assert max(entry.max_abs_diff for entry in differences) <= 1e-5, table(differences, 1e-5)
+    assert max(entry.largest_difference for entry in differences) <= 1e-5, table(differences, 1e-5)
 
 
 def test_other_weights_are_found_out(subject: Subject, exported: Exported, tmp_path: Path) -> None:
     other, _ = make_run(tmp_path / "model")
     other.extraction.table_variables[0].assign_add(tf.ones_like(other.extraction.table_variables[0]))
     wrong = dataclasses.replace(subject, ranker=other)
-    failed = {d.name for d in compare_all(wrong, exported.records[:4], [example_search(exported.run.spec)]) if d.max_abs_diff > 1e-5}
+    failed = {d.name for d in compare_all(wrong, exported.records[:4], [example_search(exported.run.spec)]) if d.largest_difference > 1e-5}
     assert failed == {"saved_model", "grpc", "raw_requests"}
 
 

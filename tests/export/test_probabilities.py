@@ -95,13 +95,13 @@ def test_the_gate_compares_them(subject_of_calibrated: Subject, calibrated: Expo
     searches = [example_search(subject.spec, items=1 + 3 * seed, seed=seed) for seed in range(3)]
     assert subject.calibration is not None
     found = compare_probabilities(subject, subject.calibration, calibrated.records, searches)
-    assert found.name == "probability" and found.max_abs_diff <= 1e-6 and found.logits > 40
+    assert found.name == "probability" and found.largest_difference <= 1e-6 and found.logits > 40
     every = compare_all(subject, calibrated.records[:1], searches[:1])
     assert every[-1].name == "probability" and report(every, 1e-5)["passed"]
     shifted = SHAPES["platt"].model_copy(update={"intercept": -0.30002})
     other = subject.calibration.model_copy(update={"tasks": {"purchase": SHAPES["isotonic"], "click": shifted}})
     wrong = compare_probabilities(subject, other, calibrated.records, searches)
-    assert wrong.max_abs_diff < 1e-5 and not wrong.passes(1e-5)  # less than the tolerance of logits is too much
+    assert wrong.largest_difference < 1e-5 and not wrong.passes(1e-5)  # less than the tolerance of logits is too much
     assert not report([wrong], 1e-5)["passed"]
 
 

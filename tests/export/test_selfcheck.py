@@ -49,9 +49,12 @@ def _moved(by: float, request: int = 2) -> Callable[[int, np.ndarray], np.ndarra
 
 def test_difference() -> None:
     a = np.array([1.0, np.nan, np.inf], np.float32)
-    assert difference(a, a) == 0.0 and difference(a, a + np.array([0.25, 0, 0], np.float32)) == 0.25
+    assert difference(a, a) == 0.0 and difference(a + np.array([0.25, 0, 0], np.float32), a) == 0.25
     for other in ([1.0, 2.0, np.inf], [1.0, np.nan, 3.0], [1.0, np.nan, -np.inf], [1.0, np.nan]):
         assert difference(a, np.array(other, np.float32)) == np.inf
+    large = np.array([4096.0, -0.5, np.nan], np.float32)
+    assert difference(large + np.array([1, 0, 0], np.float32), large) == 2.0**-12
+    assert difference(large + np.array([1, 0.25, 0], np.float32), large) == 0.25
     assert difference(np.array([3]), np.array([3])) == 0.0 and difference(np.array([3]), np.array([4])) == np.inf
 
 

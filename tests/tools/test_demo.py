@@ -38,7 +38,7 @@ def test_the_summary_holds_all_figures(run: Path) -> None:
     assert purchase["map_ci"][0] <= purchase["map"] <= purchase["map_ci"][1]
     assert {"display_order", "popularity"} <= set(purchase["baselines"])
     assert purchase["baselines"]["display_order"]["map"] < summary["bayes_map"] <= 1
-    assert summary["parity_max_abs_diff"] <= 1e-5
+    assert summary["parity_largest_difference"] <= 1e-5
     assert summary["flops_per_item"] > 0 and summary["parameters"] > 0 and summary["items_per_second_train"] > 0
     assert {"make_logs", "build_lists", "backfill", "validate", "train", "evaluate", "export", "parity", "serve"} <= set(summary["seconds"])
     assert summary["model_version"] == 1

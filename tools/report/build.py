@@ -53,7 +53,7 @@ def _tiles(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     tiles.append(
         ("display order", _number(found["baselines"]["display_order"]["map"]), f"{task} mAP of what was shown")
     )
-    difference = f"{summary['parity_max_abs_diff']:.0e}"
+    difference = f"{summary['parity_largest_difference']:.0e}"
     tiles.append(("parity", difference, "largest difference of a logit, checkpoint to gRPC answer"))
     tiles.append(("training speed", f"{summary['items_per_second_train']:,.0f}", "items per second"))
     return tiles

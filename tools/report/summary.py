@@ -28,7 +28,7 @@ def summarise(choices: Choices, seconds: dict[str, float]) -> dict[str, Any]:
         "lists": {"train": run["lists"], "validation": sizes.get("validation", 0), "eval": evaluation["lists"]},
         "primary_task": run["primary_task"],
         "tasks": evaluation["tasks"],
-        "parity_max_abs_diff": _read(choices.parity)["max_abs_diff"],
+        "parity_largest_difference": _read(choices.parity)["largest_difference"],
         **{key: run[key] for key in ("flops_per_item", "flops_per_list", "parameters", "embedding_bytes")},
         "items_per_second_train": run["items_per_second_train"],
         "seconds": {**seconds, "total": round(sum(seconds.values()), 2)},
@@ -63,7 +63,7 @@ def describe(summary: dict[str, Any]) -> str:
         f"{summary['parameters']:,} parameters, {summary['flops_per_item']:,} FLOPs per item, "
         f"trained at {summary['items_per_second_train']:,.0f} items/s"
     )
-    lines.append(f"model version {summary['model_version']}, parity {summary['parity_max_abs_diff']:.1e}")
+    lines.append(f"model version {summary['model_version']}, parity {summary['parity_largest_difference']:.1e}")
     lines.append("seconds: " + ", ".join(f"{stage} {value:.0f}" for stage, value in summary["seconds"].items()))
     return "\n".join(lines)
 

@@ -25,7 +25,7 @@ SUMMARY: dict[str, Any] = {
     "bayes_map_ci": (0.65, 0.67),
     "gap_closed": 2 / 3,
     "gap_closed_ci": (0.6, 0.705),
-    "parity_max_abs_diff": 8.3e-7,
+    "parity_largest_difference": 8.3e-7,
     "flops_per_item": 1373568,
     "parameters": 864792,
     "items_per_second_train": 9876.5,
