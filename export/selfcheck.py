@@ -86,4 +86,6 @@ def difference(found: np.ndarray, expected: np.ndarray) -> float:
         return 0.0 if (found == expected).all() else float("inf")
     same = (found == expected) | (np.isnan(found) & np.isnan(expected))
     left, right = (np.where(same, 0.0, values.astype(np.float64)) for values in (found, expected))
-    return float(np.nan_to_num(np.abs(left - right) / np.maximum(1.0, np.abs(right)), nan=np.inf, posinf=np.inf).max(initial=0.0))
+    with np.errstate(invalid="ignore"):
+        gaps = np.abs(left - right) / np.maximum(1.0, np.abs(right))
+    return float(np.nan_to_num(gaps, nan=np.inf, posinf=np.inf).max(initial=0.0))
