@@ -7,6 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from cvr.layers.building import build_all
+from cvr.layers.heads import masked_softmax, merge_heads, split_heads
 from cvr.layers.initial import normal
 from cvr.layers.rotary_positions import RotaryPositions
 
@@ -56,11 +57,10 @@ class CausalAttention(tf.keras.layers.Layer):
         query = self._rotate(self._cut(self._query(tokens)))
         logits = tf.matmul(query, memory.keys, transpose_b=True) / (self.width // self.heads) ** 0.5
         past = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
-        weights = _softmax(logits, past & visible[:, None, None, :])
+        weights = masked_softmax(logits, past & visible[:, None, None, :])
         read = tf.matmul(weights, memory.values)
         steps = {"query": query, "key": memory.keys, "value": memory.values, "logits": logits, "weights": weights, "read": read}
-        joined = tf.reshape(tf.transpose(read, [0, 2, 1, 3]), [-1, length, self.width])
-        return {**steps, "output": self._output(joined)}
+        return {**steps, "output": self._output(merge_heads(read))}
 
     def remember(self, tokens: tf.Tensor) -> Memory:
         """What later tokens read of X `[N, L, d]`. Needs a built layer, as `read` does."""
@@ -74,14 +74,13 @@ class CausalAttention(tf.keras.layers.Layer):
         itself = tf.reduce_sum(query * own, axis=-1, keepdims=True)
         logits = tf.concat([past, itself], axis=-1) / (self.width // self.heads) ** 0.5
         seen = tf.pad(visible, [[0, 0], [0, 1]], constant_values=True)
-        weights = _softmax(logits, seen[:, None, None, :])
+        weights = masked_softmax(logits, seen[:, None, None, :])
         found = tf.matmul(weights[..., :-1], memory.values) + weights[..., -1:] * self._cut(self._value(rows))
         return self._output(tf.reshape(found, [-1, self.width]))
 
     def _cut(self, values: tf.Tensor) -> tf.Tensor:
         """`[N, L, d]` -> `[N, H, L, c]`."""
-        heads = tf.reshape(values, [-1, values.shape[1], self.heads, self.width // self.heads])
-        return tf.transpose(heads, [0, 2, 1, 3])
+        return split_heads(values, self.heads)
 
     def multiply_adds(self, length: int, width: int) -> int:
         """Of one row of L tokens: 4 L d^2 + 2 L^2 d; what the mask hides is multiplied, too."""
@@ -98,9 +97,3 @@ class CausalAttention(tf.keras.layers.Layer):
     def get_config(self) -> dict[str, object]:
         """Keras configuration."""
         return {**super().get_config(), "heads": self.heads}
-
-
-def _softmax(logits: tf.Tensor, visible: tf.Tensor) -> tf.Tensor:
-    """Over the last axis, exactly 0 where hidden, also in a row without anything visible."""
-    shown = tf.cast(visible, logits.dtype)
-    return tf.nn.softmax(tf.where(visible, logits, tf.constant(-1e9, logits.dtype))) * shown

@@ -17,6 +17,12 @@ def merge_heads(tokens: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.transpose(tokens, [0, 2, 1, 3]), [-1, length, heads * width])
 
 
+def masked_softmax(logits: tf.Tensor, visible: tf.Tensor) -> tf.Tensor:
+    """Over the last axis, exactly 0 where `visible` (bool, of a shape that fits) is not, also in a row without anything visible."""
+    shown = tf.where(visible, logits, tf.constant(-1e9, logits.dtype))
+    return tf.nn.softmax(shown) * tf.cast(visible, logits.dtype)
+
+
 def check_heads(width: int, heads: int) -> int:
     """Width of a head. Raises ValueError where the heads do not divide the width."""
     if heads < 1 or width % heads:

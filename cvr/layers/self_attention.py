@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from cvr.layers.heads import masked_softmax, merge_heads
 from cvr.layers.initial import normal
 
 
@@ -32,22 +33,14 @@ class SelfAttention(tf.keras.layers.Layer):
 
     def trace(self, tokens: tf.Tensor, visible: tf.Tensor | None = None) -> dict[str, tf.Tensor]:
         """Each step by name: `query`, `key`, `value`, `read` `[N, H, L, k]`, `logits`, `weights` `[N, H, L, L]`, `output` `[N, L, d]`."""
-        length, inner = tokens.shape[1], self.heads * self.head_width
-        joint = tf.reshape(self._project(tokens), [-1, length, 3, self.heads, self.head_width])
+        joint = tf.reshape(self._project(tokens), [-1, tokens.shape[1], 3, self.heads, self.head_width])
         query, key, value = tf.unstack(tf.transpose(joint, [2, 0, 3, 1, 4]))
         logits = tf.matmul(query, key, transpose_b=True) / tf.cast(self.head_width, query.dtype) ** 0.5
-        weights = self._softmax(logits, visible)
+        weights = tf.nn.softmax(logits) if visible is None else masked_softmax(logits, visible[:, None, None, :])
         read = tf.matmul(weights, value)
-        output = self._output(tf.reshape(tf.transpose(read, [0, 2, 1, 3]), [-1, length, inner]))
+        output = self._output(merge_heads(read))
         steps = {"query": query, "key": key, "value": value, "logits": logits, "weights": weights, "read": read}
         return {**steps, "output": output}
-
-    def _softmax(self, logits: tf.Tensor, visible: tf.Tensor | None) -> tf.Tensor:
-        if visible is None:
-            return tf.nn.softmax(logits)
-        shown = tf.cast(visible, logits.dtype)[:, None, None, :]
-        weights = tf.nn.softmax(tf.where(shown > 0, logits, tf.constant(-1e9, logits.dtype)))
-        return weights * shown  # exactly 0 where hidden, also in a row without any visible token
 
     def multiply_adds(self, length: int, width: int) -> int:
         """Of one row: H (4 L d k + 2 L^2 k)."""
