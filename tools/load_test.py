@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import os
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from absl import app, flags
 from cvr.errors import CvrError, run_main
 from export.versions import newest
 from tools.benchmarks.command import define_json_flag, deliver, parse_flags
-from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.machine import report_head
 from tools.benchmarks.tables import table
 from tools.serving.local_server import LocalServer, local_server
 from tools.serving.payloads import KINDS, Payloads, export_spec, make_payloads
@@ -98,15 +97,7 @@ def say(line: str) -> None:
 
 def report(benchmark: str, settings: dict[str, Any]) -> dict[str, Any]:
     """What every report of a load begins with."""
-    return {
-        "format": 1,
-        "benchmark": benchmark,
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(os.cpu_count() or 1),
-        "versions": versions(("tensorflow", "grpcio", "numpy")),
-        "load": os.getloadavg()[0],
-        "settings": settings,
-    }
+    return report_head(benchmark, os.cpu_count() or 1, ("tensorflow", "grpcio", "numpy"), settings)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import flags
+from absl import app, flags
 
 from cvr.errors import CvrError
 
@@ -18,6 +18,13 @@ _STDOUT = "-"
 def define_json_flag() -> None:
     """--json."""
     flags.DEFINE_string("json", None, "Write the results as JSON to this file; --json alone prints JSON and no table.")
+
+
+def define_report_flags() -> None:
+    """--json, --read and --markdown."""
+    define_json_flag()
+    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
+    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
@@ -36,6 +43,16 @@ def deliver(found: Mapping[str, Any], shown: Callable[[], str]) -> None:
     if chosen and chosen != _STDOUT:
         Path(chosen).write_text(text + "\n", encoding="utf-8")
     print(text if chosen == _STDOUT else shown())
+
+
+def measure_or_read(
+    argv: Sequence[str], read: Callable[[Path], dict[str, Any]], measured: Callable[[], dict[str, Any]], shown: Callable[[Any], str]
+) -> None:
+    """Delivers what is measured, or what stands in the file of --read. Raises UsageError for an argument that is no flag."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
+    found = read(Path(flags.FLAGS.read)) if flags.FLAGS.read else measured()
+    deliver(found, lambda: shown(found))
 
 
 def read_report(path: Path, benchmark: str) -> dict[str, Any]:

@@ -9,8 +9,6 @@ All cells take turns in one process with a fixed number of threads. docs/perform
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -18,20 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from cvr.errors import CvrError, run_main
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.embedding_report import goals, read, shown
 from tools.benchmarks.embedding_steps import DRAWS, OPTIMIZERS, Plan, measure
-from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.machine import report_head
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_list("rows", ["1e5", "1e6", "1e7"], "Sizes of the table.")
     flags.DEFINE_list("optimizers", list(OPTIMIZERS), "Optimizers to time.")
     flags.DEFINE_list("draws", list(DRAWS), "How ids are drawn.")
@@ -42,8 +40,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("warm", Plan.warm, "Steps of a turn before them.", lower_bound=0)
     flags.DEFINE_integer("seed", Plan.seed, "Seed of tables and ids.", lower_bound=0)
     flags.DEFINE_integer("threads", 2, "Threads of TensorFlow.", lower_bound=1)
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
 def sizes(texts: Sequence[str], flag: str = "rows") -> list[int]:
@@ -84,16 +80,11 @@ def measured() -> dict[str, Any]:
     plan = Plan(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Plan)})
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    load = os.getloadavg()[0]
+    settings = {**dataclasses.asdict(plan), "threads": FLAGS.threads}
+    head = report_head("embedding", FLAGS.threads, ("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy"), settings)
     found = measure(optimizers, rows, draws, plan, lambda line: print(line, file=sys.stderr, flush=True))
     return {
-        "format": 1,
-        "benchmark": "embedding",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(FLAGS.threads),
-        "versions": versions(("tensorflow", "tf-keras", "tensorflow-recommenders", "numpy")),
-        "settings": {**dataclasses.asdict(plan), "threads": FLAGS.threads},
-        "load": load,
+        **head,
         "huge_pages": huge_pages(),
         "results": [dataclasses.asdict(timing) for timing in found],
         "goals": [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals(found)],
@@ -102,10 +93,7 @@ def measured() -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
-    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown))
+    measure_or_read(argv, read, measured, lambda found: shown(found, FLAGS.markdown))
 
 
 def entry() -> None:

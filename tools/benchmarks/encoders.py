@@ -9,23 +9,20 @@ All cells of a history length take turns in one process with a fixed number of t
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from cvr import encoders
 from cvr.errors import CvrError, run_main
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.embedding import check, sizes
 from tools.benchmarks.encoders_report import goals, read, shown
 from tools.benchmarks.encoders_steps import Plan, cells, measure
-from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.machine import report_head
 
 FLAGS = flags.FLAGS
 MOST_EVENTS = 10_000
@@ -34,7 +31,7 @@ MOST_EVENTS = 10_000
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_list("encoders", [], "Encoders to time; all by default.")
     flags.DEFINE_list("items", ["1", "10", "50", "200"], "Items of a list.")
     flags.DEFINE_list("events", ["50", "200", "1e3", "5e3", "1e4"], "Events of a history.")
@@ -46,8 +43,6 @@ def define_flags() -> None:
     flags.DEFINE_float("seconds", Plan.seconds, "A turn has fewer steps, though one at least, where they would take longer.", lower_bound=0)
     flags.DEFINE_integer("seed", Plan.seed, "Seed of the vectors.", lower_bound=0)
     flags.DEFINE_integer("threads", 2, "Threads of TensorFlow inside operations; one between them.", lower_bound=1)
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
 def measured() -> dict[str, Any]:
@@ -59,16 +54,11 @@ def measured() -> dict[str, Any]:
     plan = Plan(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Plan)})
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    load = os.getloadavg()[0]
+    settings = {**dataclasses.asdict(plan), "threads": FLAGS.threads, "encoders": list(names), "items": items, "events": events}
+    head = report_head("encoders", FLAGS.threads, ("tensorflow", "tf-keras", "numpy"), settings)
     found = measure(cells(names, items, events), plan, lambda line: print(line, file=sys.stderr, flush=True))
     return {
-        "format": 1,
-        "benchmark": "encoders",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(FLAGS.threads),
-        "versions": versions(("tensorflow", "tf-keras", "numpy")),
-        "settings": {**dataclasses.asdict(plan), "threads": FLAGS.threads, "encoders": list(names), "items": items, "events": events},
-        "load": load,
+        **head,
         "cells": [dataclasses.asdict(timing) for timing in found],
         "goals": [dataclasses.asdict(goal) | {"met": goal.met} for goal in goals(found)],
     }
@@ -76,10 +66,7 @@ def measured() -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
-    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown))
+    measure_or_read(argv, read, measured, lambda found: shown(found, FLAGS.markdown))
 
 
 def entry() -> None:

@@ -9,7 +9,6 @@ The process is pinned to `--cpus` CPUs and gives TensorFlow as many threads. doc
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import os
 import sys
 import tempfile
@@ -19,16 +18,16 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from cvr.errors import CvrError, run_main
 from tools.benchmarks import input_ngrams
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.input_content import DRAWS, FORMATS, content, draw_lengths, write
 from tools.benchmarks.input_packing import wastes
 from tools.benchmarks.input_readers import Cell, Plan, check_equal, measure
 from tools.benchmarks.input_report import BATCH_ITEMS, goals_of, read, shown
-from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.machine import report_head
 
 FLAGS = flags.FLAGS
 _PACKED_LISTS = 20_000
@@ -37,15 +36,13 @@ _NGRAM_CALLS = 100
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_integer("cpus", 1, "CPUs that the process is pinned to, and threads of TensorFlow.", lower_bound=1)
     flags.DEFINE_integer("lists", Plan.lists, "Lists of a file.", lower_bound=1)
     flags.DEFINE_integer("batch_items", Plan.batch_items, "Items per batch.", lower_bound=1)
     flags.DEFINE_integer("passes", Plan.passes, "Passes over the file in a turn.", lower_bound=1)
     flags.DEFINE_integer("repeats", Plan.repeats, "Turns of each cell.", lower_bound=1)
     flags.DEFINE_integer("seed", Plan.seed, "Seed of the content.", lower_bound=0)
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
 def pin(cpus: int) -> None:
@@ -79,7 +76,7 @@ def _readings(plan: Plan, folder: Path) -> dict[str, Any]:
 def measured() -> dict[str, Any]:
     """Measures what the flags ask for."""
     plan = Plan(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Plan)})
-    on, load = machine(FLAGS.cpus), os.getloadavg()[0]
+    head = report_head("input", FLAGS.cpus, ("tensorflow", "tensorflow-ranking", "numpy"), {**dataclasses.asdict(plan), "cpus": FLAGS.cpus})
     pin(FLAGS.cpus)
     source = np.random.default_rng(plan.seed)
     packed = wastes({draw: draw_lengths(source, draw, _PACKED_LISTS) for draw in DRAWS}, BATCH_ITEMS)
@@ -87,13 +84,7 @@ def measured() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         readings = _readings(plan, Path(folder))
     found = {
-        "format": 1,
-        "benchmark": "input",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": on,
-        "versions": versions(("tensorflow", "tensorflow-ranking", "numpy")),
-        "settings": {**dataclasses.asdict(plan), "cpus": FLAGS.cpus},
-        "load": load,
+        **head,
         **readings,
         "packing": [dataclasses.asdict(waste) for waste in packed],
         "ngrams": {way: dataclasses.asdict(spread) for way, spread in ngrams.items()},
@@ -104,10 +95,7 @@ def measured() -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
-    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown))
+    measure_or_read(argv, read, measured, lambda found: shown(found, FLAGS.markdown))
 
 
 def entry() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import importlib.metadata
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +49,16 @@ def versions(libraries: Sequence[str] = LIBRARIES) -> dict[str, str]:
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         found["cvr"] = subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
     return found
+
+
+def report_head(benchmark: str, cpus: int, libraries: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a report begins with; to be made before anything is measured, so that `load` is that of other work."""
+    return {
+        "format": 1,
+        "benchmark": benchmark,
+        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(cpus),
+        "versions": versions(libraries),
+        "load": os.getloadavg()[0],
+        "settings": dict(settings),
+    }

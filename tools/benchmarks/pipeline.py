@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 
 from cvr.errors import CvrError, run_main
 from tools.benchmarks import report, tables
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.goals import MILLION
 from tools.benchmarks.runner import Runner
 from tools.benchmarks.sizing import explain, largest
@@ -32,15 +32,13 @@ FLAGS = flags.FLAGS
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_list("sizes", ["0.3", "1", "3", "10"], "Sizes of the logs in million events.")
     flags.DEFINE_list("repeats", ["3"], "Repeats, one number for all sizes or one per size.")
     flags.DEFINE_list("only", list(VARIANTS), "Variants to run.")
     flags.DEFINE_integer("cpus", 2, "CPUs that each measured process may use.", lower_bound=1)
     flags.DEFINE_integer("seed", 1, "Seed of the logs.", lower_bound=0)
     flags.DEFINE_string("work", None, "Folder for logs and outputs; logs that are there are used again. By default a temporary one.")
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
     flags.DEFINE_bool("sizing", False, "Also what a year at a billion impressions a day would need.")
 
 
@@ -91,10 +89,7 @@ def shown(found: dict[str, Any], markdown: bool, sizing: bool) -> str:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
-    found = report.read(Path(FLAGS.read)) if FLAGS.read else _measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown, FLAGS.sizing))
+    measure_or_read(argv, report.read, _measured, lambda found: shown(found, FLAGS.markdown, FLAGS.sizing))
 
 
 def entry() -> None:

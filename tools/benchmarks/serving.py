@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from cvr.errors import CvrError, run_main
 from cvr.ranker import Ranker
 from export.batching import Batching
 from export.servable import Servable
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.serving_cells import (
     Cell,
     Plan,
@@ -62,7 +62,7 @@ ON = Batching(allowed_sizes=(10, 32, 64, 128, 256, 512))
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_list("only", list(GROUPS), "Groups to measure.")
     flags.DEFINE_integer("cross_width", 2048, "Cross width of the MaskNet; its deep width is half of it.", lower_bound=2)
     flags.DEFINE_integer("rows", 100_000, "Rows of the table of items.", lower_bound=1)
@@ -73,8 +73,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("items", 10, "Items of the small requests of dynamic batching.", lower_bound=1)
     flags.DEFINE_float("limit_ms", 50.0, "Their P99 limit.", lower_bound=1.0)
     flags.DEFINE_list("timeouts", ["0", "2", "5", "10"], "Batch timeouts of dynamic batching, ms.")
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
 
 
 def dynamic(version: Path, plan: Plan, work: Path) -> list[dict[str, Any]]:
@@ -144,11 +142,8 @@ def measured() -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
     interrupt_on_termination()
-    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown))
+    measure_or_read(argv, read, measured, lambda found: shown(found, FLAGS.markdown))
 
 
 def entry() -> None:

@@ -12,25 +12,22 @@ width 4k needs 8 GB.
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import os
 import resource
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from absl import app, flags
+from absl import flags
 
 from cvr import backbones
 from cvr.errors import CvrError, run_main
 from cvr.precision import PRECISIONS
 from cvr.ranker import RankerConfig
 from tools.benchmarks import train_lists, train_torch
-from tools.benchmarks.command import define_json_flag, deliver, parse_flags
+from tools.benchmarks.command import define_report_flags, measure_or_read, parse_flags
 from tools.benchmarks.embedding import check
-from tools.benchmarks.machine import machine, versions
+from tools.benchmarks.machine import report_head
 from tools.benchmarks.train_report import all_goals, read, shown
 from tools.benchmarks.train_steps import Cell, Plan, Timing, measure
 
@@ -45,7 +42,7 @@ _OTHERS = ("threads", "list_width", "peer_lists", "torch_width")
 
 def define_flags() -> None:
     """The command's flags."""
-    define_json_flag()
+    define_report_flags()
     flags.DEFINE_list("backbones", ["masknet", *SIZES], "Backbones; none for the empty text.")
     flags.DEFINE_list("widths", ["1k", "2k", "4k"], "MaskNet's cross widths: 1k is 1,024.")
     flags.DEFINE_list("precisions", list(PRECISIONS), "What layers compute in.")
@@ -64,8 +61,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("peer_lists", 512, "Lists of a pass beside TF-Ranking.", lower_bound=1)
     flags.DEFINE_string("torch_width", "2k", "MaskNet's cross width beside PyTorch.")
     flags.DEFINE_string("torch_path", "", "Folder that PyTorch is installed in, where this Python does not find it.")
-    flags.DEFINE_string("read", None, "Measure nothing: show the results of this JSON file.")
-    flags.DEFINE_bool("markdown", False, "Tables in Markdown.")
     flags.DEFINE_bool("products", False, "Also the matrix products that take most of each step, and the speed of each alone.")
 
 
@@ -125,7 +120,8 @@ def measured() -> dict[str, Any]:
     plan = Plan(**{field.name: FLAGS[field.name].value for field in dataclasses.fields(Plan)})
     tf.config.threading.set_intra_op_parallelism_threads(FLAGS.threads)
     tf.config.threading.set_inter_op_parallelism_threads(FLAGS.threads)
-    load = os.getloadavg()[0]
+    settings = {**dataclasses.asdict(plan), **{name: FLAGS[name].value for name in _OTHERS}}
+    head = report_head("train", FLAGS.threads, ("tensorflow", "tf-keras", "numpy"), settings)
     found: list[Timing] = []
     for place, group in enumerate(cells):
         say(f"{place + 1} of {len(cells)}: {', '.join(cell.name for cell in group)}")
@@ -133,13 +129,7 @@ def measured() -> dict[str, Any]:
     lists = lists_of(precisions, plan)
     dense, torch = dense_of(precisions, plan)
     report = {
-        "format": 1,
-        "benchmark": "train",
-        "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        "machine": machine(FLAGS.threads),
-        "versions": versions(("tensorflow", "tf-keras", "numpy")),
-        "settings": {**dataclasses.asdict(plan), **{name: FLAGS[name].value for name in _OTHERS}},
-        "load": load,
+        **head,
         "cells": [dataclasses.asdict(timing) for timing in found],
         "lists": [dataclasses.asdict(variant) for variant in lists],
         "dense": [dataclasses.asdict(timing) for timing in dense],
@@ -151,10 +141,7 @@ def measured() -> dict[str, Any]:
 
 def main(argv: Sequence[str]) -> None:
     """Measures or reads, and shows."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}; every option is a flag (--name=value)")
-    found = read(Path(FLAGS.read)) if FLAGS.read else measured()
-    deliver(found, lambda: shown(found, FLAGS.markdown, FLAGS.products))
+    measure_or_read(argv, read, measured, lambda found: shown(found, FLAGS.markdown, FLAGS.products))
 
 
 def entry() -> None:
